@@ -17,7 +17,7 @@ type ClusterValue struct {
 
 // The rules that decide between copies of a service, in this order. Addresses and SubjectAltNames are never in conflict: they are united.
 const (
-	RuleLocal     = "local copy"      // the copy in the client's own cluster
-	RuleOldest    = "oldest copy"     // the one made first; not known is younger than all
+	RuleLocal     = "local copy"       // the copy in the client's own cluster
+	RuleOldest    = "oldest copy"      // the one made first; not known is younger than all
 	RuleClusterID = "first cluster ID" // of copies made at the same time
 )

@@ -28,7 +28,9 @@ type VIPError struct {
 	Err     error
 }
 
-func (e *VIPError) Error() string { return "endpoints: no address for " + e.Service + ": " + e.Err.Error() }
+func (e *VIPError) Error() string {
+	return "endpoints: no address for " + e.Service + ": " + e.Err.Error()
+}
 
 // Unwrap returns the reason.
 func (e *VIPError) Unwrap() error { return e.Err }

@@ -9,9 +9,9 @@ import (
 type Role uint8
 
 const (
-	NodeProxy Role = iota // sees what its workloads may reach, other networks through their gateways
-	GatewayRole           // sees only global services and what backs them on its own network
-	Sidecar               // as NodeProxy; other networks through gateways' SNI ports, by locality
+	NodeProxy   Role = iota // sees what its workloads may reach, other networks through their gateways
+	GatewayRole             // sees only global services and what backs them on its own network
+	Sidecar                 // as NodeProxy; other networks through gateways' SNI ports, by locality
 )
 
 // String returns node-proxy, gateway or sidecar.
