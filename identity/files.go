@@ -1,0 +1,204 @@
+package identity
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+)
+
+// maxFile bounds a PEM file: 1 MiB holds some thousand certificates.
+const maxFile = 1 << 20
+
+// FilesConfig names the files of a source. All are PEM.
+type FilesConfig struct {
+	Certificates string // leaf first, then intermediates
+	Key          string // PKCS #8
+	Roots        string // of our own trust domain
+
+	// Federated names a file of roots for each further trust domain.
+	Federated map[spiffeid.TrustDomain]string
+
+	// Interval is how often Run looks for changes. If zero, 10 s.
+	Interval time.Duration
+
+	// Logger is told about reloads and their failures. If nil, nobody is.
+	Logger *slog.Logger
+}
+
+// IstioFiles returns the names of the files that Istio's agent writes.
+func IstioFiles(dir string) FilesConfig {
+	return FilesConfig{
+		Certificates: filepath.Join(dir, "cert-chain.pem"),
+		Key:          filepath.Join(dir, "key.pem"),
+		Roots:        filepath.Join(dir, "root-cert.pem"),
+	}
+}
+
+// SPIFFEFiles returns the names of the files that spiffe-helper writes.
+func SPIFFEFiles(dir string) FilesConfig {
+	return FilesConfig{
+		Certificates: filepath.Join(dir, "svid.pem"),
+		Key:          filepath.Join(dir, "svid_key.pem"),
+		Roots:        filepath.Join(dir, "bundle.pem"),
+	}
+}
+
+// Files is a Source that reads PEM files. What it serves changes only by Reload,
+// as a whole: new files that do not fit together leave the old content in
+// service. It is safe for concurrent use.
+type Files struct {
+	cfg    FilesConfig
+	memory Memory
+	mu     sync.Mutex // serializes Reload
+	sum    [sha256.Size]byte
+}
+
+// OpenFiles reads the files and fails if they are not all good.
+func OpenFiles(cfg FilesConfig) (*Files, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Interval <= 0 {
+		cfg.Interval = 10 * time.Second
+	}
+	f := &Files{cfg: cfg}
+	if _, err := f.Reload(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Run reloads what changed, until the context ends, whose cause it returns. It
+// compares the contents of the files, so that it sees replaced files, renamed
+// directories and Kubernetes' symlinks alike. Failures are logged, and tried
+// again at the next interval.
+func (f *Files) Run(ctx context.Context) error {
+	tick := time.NewTicker(f.cfg.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		changed, err := f.Reload()
+		switch {
+		case err != nil:
+			f.cfg.Logger.Warn("identity files are not usable, the previous ones stay in service", "error", err)
+		case changed:
+			f.cfg.Logger.Info("identity files reloaded")
+		}
+	}
+}
+
+// Reload reads the files and reports whether they changed. On an error the
+// previous content stays in service.
+func (f *Files) Reload() (changed bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	content, sum, err := f.read()
+	if err != nil {
+		return false, err
+	}
+	if sum == f.sum {
+		return false, nil
+	}
+	svid, bundles, err := f.parse(content)
+	if err != nil {
+		return false, err
+	}
+	f.memory.replace(svid, bundles)
+	f.sum = sum
+	return true, nil
+}
+
+// read returns the content of all files by name, and a checksum.
+func (f *Files) read() (map[string][]byte, [sha256.Size]byte, error) {
+	content := make(map[string][]byte)
+	hash := sha256.New()
+	names := []string{f.cfg.Certificates, f.cfg.Key, f.cfg.Roots}
+	for _, td := range sortedDomains(f.cfg.Federated) {
+		names = append(names, f.cfg.Federated[td])
+	}
+	for _, name := range names {
+		b, err := readBounded(name)
+		if err != nil {
+			return nil, [sha256.Size]byte{}, fmt.Errorf("identity: %w", err)
+		}
+		content[name] = b
+		fmt.Fprintf(hash, "%d:", len(b))
+		hash.Write(b)
+	}
+	return content, [sha256.Size]byte(hash.Sum(nil)), nil
+}
+
+func readBounded(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxFile)
+	}
+	return b, nil
+}
+
+// parse checks that the key belongs to the certificate (a writer may be halfway
+// through) and that every file of roots has one.
+func (f *Files) parse(content map[string][]byte) (*x509svid.SVID, []*x509bundle.Bundle, error) {
+	svid, err := x509svid.Parse(content[f.cfg.Certificates], content[f.cfg.Key])
+	if err != nil {
+		return nil, nil, fmt.Errorf("identity: %s with key %s: %w", f.cfg.Certificates, f.cfg.Key, err)
+	}
+	own, err := parseRoots(svid.ID.TrustDomain(), f.cfg.Roots, content)
+	if err != nil {
+		return nil, nil, err
+	}
+	bundles := []*x509bundle.Bundle{own}
+	for _, td := range sortedDomains(f.cfg.Federated) {
+		if td == svid.ID.TrustDomain() {
+			return nil, nil, fmt.Errorf("identity: %s: trust domain %q is our own, its roots are in %s", f.cfg.Federated[td], td.Name(), f.cfg.Roots)
+		}
+		b, err := parseRoots(td, f.cfg.Federated[td], content)
+		if err != nil {
+			return nil, nil, err
+		}
+		bundles = append(bundles, b)
+	}
+	return svid, bundles, nil
+}
+
+func parseRoots(td spiffeid.TrustDomain, name string, content map[string][]byte) (*x509bundle.Bundle, error) {
+	b, err := x509bundle.Parse(td, content[name])
+	if err == nil && b.Empty() {
+		err = errors.New("no certificates in it")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("identity: %s: %w", name, err)
+	}
+	return b, nil
+}
+
+// GetX509SVID implements x509svid.Source.
+func (f *Files) GetX509SVID() (*x509svid.SVID, error) { return f.memory.GetX509SVID() }
+
+// GetX509BundleForTrustDomain implements x509bundle.Source.
+func (f *Files) GetX509BundleForTrustDomain(td spiffeid.TrustDomain) (*x509bundle.Bundle, error) {
+	return f.memory.GetX509BundleForTrustDomain(td)
+}

@@ -1,0 +1,125 @@
+package identity
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
+
+// maxChain bounds the certificates that a peer may send.
+const maxChain = 8
+
+// verify is the VerifyConnection hook of both roles. Unlike
+// VerifyPeerCertificate it runs on resumed sessions too, so whatever was
+// withdrawn since (a bundle, a certificate) counts there as well.
+func (c *Credentials) verify(cs tls.ConnectionState) error {
+	chain, err := c.verifiedChain(cs)
+	if err != nil {
+		return err
+	}
+	known, ok := c.source.(Revocations)
+	if !ok {
+		return nil
+	}
+	select {
+	case <-known.Revoked(chain):
+		id, _ := certificateID(chain[0])
+		return c.refuse(CheckRevoked, id, nil)
+	default:
+		return nil
+	}
+}
+
+// verifiedChain makes all checks but revocation and returns the chain that
+// passed, leaf first and root last.
+func (c *Credentials) verifiedChain(cs tls.ConnectionState) ([]*x509.Certificate, error) {
+	id, err := c.claimedID(cs.PeerCertificates)
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := c.source.GetX509BundleForTrustDomain(id.TrustDomain())
+	if err != nil {
+		return nil, c.refuse(CheckBundle, id, err)
+	}
+	usage := x509.ExtKeyUsageServerAuth
+	if c.role == RoleServer {
+		usage = x509.ExtKeyUsageClientAuth
+	}
+	chains, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{
+		Roots:         pool(bundle.X509Authorities()),
+		Intermediates: pool(cs.PeerCertificates[1:]),
+		KeyUsages:     []x509.ExtKeyUsage{usage},
+		CurrentTime:   c.now(),
+	})
+	if err != nil {
+		return nil, c.refuse(c.failedCheck(cs.PeerCertificates[0], err), id, err)
+	}
+	return chains[0], nil
+}
+
+// claimedID makes the checks that need no signature: the shape of the
+// certificate, its ID, and whether that is one we accept.
+func (c *Credentials) claimedID(certs []*x509.Certificate) (spiffeid.ID, error) {
+	switch {
+	case len(certs) == 0:
+		return spiffeid.ID{}, c.refuse(CheckCertificate, spiffeid.ID{}, errors.New("none was presented"))
+	case len(certs) > maxChain:
+		return spiffeid.ID{}, c.refuse(CheckCertificate, spiffeid.ID{}, fmt.Errorf("%d certificates were sent, at most %d are allowed", len(certs), maxChain))
+	}
+	leaf := certs[0]
+	id, err := certificateID(leaf)
+	if err != nil {
+		return spiffeid.ID{}, c.refuse(CheckID, spiffeid.ID{}, err)
+	}
+	// X.509-SVID §4.3 and §5.2: a leaf must not be able to sign.
+	if leaf.IsCA || leaf.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
+		return spiffeid.ID{}, c.refuse(CheckCertificate, id, errors.New("a certificate of an authority is not an identity"))
+	}
+	if !c.peers.accepts(id) {
+		if !c.peers.knowsDomain(id.TrustDomain()) {
+			return spiffeid.ID{}, c.refuse(CheckTrustDomain, id, nil)
+		}
+		return spiffeid.ID{}, c.refuse(CheckPeer, id, nil)
+	}
+	return id, nil
+}
+
+// failedCheck tells which check an error of x509's Verify belongs to.
+func (c *Credentials) failedCheck(leaf *x509.Certificate, err error) Check {
+	var invalid x509.CertificateInvalidError
+	if !errors.As(err, &invalid) {
+		return CheckChain
+	}
+	switch {
+	case invalid.Reason == x509.IncompatibleUsage:
+		return CheckUsage
+	case invalid.Reason != x509.Expired:
+		return CheckChain
+	case c.now().Before(leaf.NotBefore):
+		return CheckNotYetValid
+	default:
+		return CheckExpired
+	}
+}
+
+func (c *Credentials) refuse(check Check, peer spiffeid.ID, err error) error {
+	e := &PeerError{Check: check, Peer: peer, Want: c.peers.peers, Err: err, Role: RoleServer}
+	if c.role == RoleServer {
+		e.Role = RoleClient
+	}
+	if svid, err := c.source.GetX509SVID(); err == nil {
+		e.Local = svid.ID
+	}
+	return e
+}
+
+func pool(certs []*x509.Certificate) *x509.CertPool {
+	p := x509.NewCertPool()
+	for _, c := range certs {
+		p.AddCert(c)
+	}
+	return p
+}
