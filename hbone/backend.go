@@ -1,0 +1,122 @@
+package hbone
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"net/http"
+)
+
+// A Backend says which of a gateway's backends an inner tunnel leads to, as
+// far as anything tells it.
+type Backend struct {
+	ID     string
+	Source BackendSource
+}
+
+// A BackendSource is what told a Backend's ID.
+type BackendSource string
+
+// The sources, from the surest. Only the header names one backend: pods of the
+// same deployment send the same baggage, and pods of the same service account
+// on one node may show the same certificate.
+const (
+	BackendHeader      BackendSource = "header"      // x-eastwest-backend, in a gateway's or the backend's own answer
+	BackendBaggage     BackendSource = "baggage"     // of the backend's answer
+	BackendCertificate BackendSource = "certificate" // SPIFFE ID and fingerprint of the leaf
+	BackendUnknown     BackendSource = ""
+)
+
+// HeaderBackend is the response header by which a gateway, or a server behind
+// one, tells a Transport which backend it reached: any string that is the same
+// for all tunnels to one backend, and for no other's.
+const HeaderBackend = "X-Eastwest-Backend"
+
+func backendOfHeader(h http.Header) Backend {
+	if id := h.Get(HeaderBackend); id != "" {
+		return Backend{ID: id, Source: BackendHeader}
+	}
+	return Backend{}
+}
+
+func backendOfBaggage(h http.Header) Backend {
+	if id := h.Get("Baggage"); id != "" {
+		return Backend{ID: id, Source: BackendBaggage}
+	}
+	return Backend{}
+}
+
+func backendOfCertificate(state tls.ConnectionState) Backend {
+	if len(state.PeerCertificates) == 0 {
+		return Backend{}
+	}
+	leaf := state.PeerCertificates[0]
+	sum := sha256.Sum256(leaf.Raw)
+	id := hex.EncodeToString(sum[:8])
+	if len(leaf.URIs) > 0 {
+		id = leaf.URIs[0].String() + "#" + id
+	}
+	return Backend{ID: id, Source: BackendCertificate}
+}
+
+// A backend gathers the tunnels that lead to one backend, so that load is
+// balanced over backends and not over tunnels. A tunnel whose backend is not
+// known for certain has one of its own. It is guarded by pool.mu.
+type backend struct {
+	id       string // empty if not certain
+	tunnels  int    // that take new streams
+	active   int    // streams
+	lastPick uint64
+}
+
+// backendOf finds or makes the backend that b names.
+func (g *group) backendOf(b Backend) *backend {
+	if b.Source != BackendHeader {
+		return new(backend)
+	}
+	if g.backends[b.ID] == nil {
+		g.backends[b.ID] = &backend{id: b.ID}
+	}
+	return g.backends[b.ID]
+}
+
+func (g *group) dropBackend(b *backend) {
+	b.tunnels--
+	if b.tunnels == 0 && b.id != "" {
+		delete(g.backends, b.id)
+	}
+}
+
+// learn notes that a CONNECT was answered, and what the answer says about the
+// backend, unless it is known better. It returns what is known.
+func (tn *tunnel) learn(h http.Header) Backend {
+	p := tn.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.countLocked(tn.hop, func(s *HopStats) { s.Opened++ })
+	tn.proved = true
+	tn.group.failures = 0
+	if tn.hop == 0 || tn.known.Source == BackendHeader {
+		return tn.known
+	}
+	if told := backendOfHeader(h); told.Source != BackendUnknown {
+		tn.known = told
+		tn.rebind(told)
+	} else if told := backendOfBaggage(h); told.Source != BackendUnknown {
+		tn.known = told
+	}
+	return tn.known
+}
+
+// rebind moves the load of tn to the backend that it turned out to lead to.
+func (tn *tunnel) rebind(b Backend) {
+	if tn.retired != "" {
+		return
+	}
+	to := tn.group.backendOf(b)
+	to.tunnels++
+	to.active += tn.active
+	to.lastPick = max(to.lastPick, tn.backend.lastPick)
+	tn.group.dropBackend(tn.backend)
+	tn.backend = to
+}

@@ -1,0 +1,2 @@
+// Package hbone makes and accepts HBONE tunnels.
+package hbone

@@ -1,0 +1,53 @@
+package hbone
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/eastwest-mesh/eastwest/internal/h2"
+)
+
+// HTTP2 tunes the HTTP/2 connection of every tunnel of a Transport or a
+// Server. Its zero value is made for the same peers as ztunnel's settings.
+type HTTP2 struct {
+	// StreamWindow is how many bytes the peer may send on one stream before
+	// they are read. It bounds what a reader that stalls can cost.
+	// If zero, the default of 1 MiB is used.
+	StreamWindow int
+
+	// TunnelWindow bounds the received and unread bytes of all streams of a
+	// tunnel together. While it is at least StreamWindow times the number of
+	// streams, streams that nobody reads cannot stall the others.
+	// If zero, the default of 256 MiB is used.
+	TunnelWindow int
+
+	// MaxFrameSize is the largest frame that the peer may send.
+	// If zero, the default of 1 MiB is used, as by ztunnel.
+	MaxFrameSize int
+
+	// MaxHeaderBytes bounds the header of a CONNECT or of its answer.
+	// If zero, the default is 64 KiB on a Server and 16 KiB on a Transport.
+	MaxHeaderBytes int
+
+	// PingInterval is how long the peer of a tunnel may be silent before it is
+	// asked for a sign of life; a tunnel without streams is asked less often.
+	// If zero, the default of 10 s is used. If negative, no PING is sent.
+	PingInterval time.Duration
+
+	// PingTimeout is how long the answer may take before the tunnel fails.
+	// If zero, the default of 20 s is used.
+	PingTimeout time.Duration
+}
+
+func (h HTTP2) config(handshake time.Duration, logger *slog.Logger) h2.Config {
+	return h2.Config{
+		StreamWindow:     h.StreamWindow,
+		ConnWindow:       h.TunnelWindow,
+		MaxFrameSize:     h.MaxFrameSize,
+		MaxHeaderBytes:   h.MaxHeaderBytes,
+		PingInterval:     h.PingInterval,
+		PingTimeout:      h.PingTimeout,
+		HandshakeTimeout: handshake,
+		Logger:           logger,
+	}
+}

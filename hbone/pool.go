@@ -1,0 +1,354 @@
+package hbone
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/eastwest-mesh/eastwest/internal/h2"
+)
+
+// A pool holds the tunnels of a Transport, in groups whose members may stand
+// in for each other.
+//
+// One mutex guards all of it, because nothing slow happens under it: dials run
+// in goroutines of their own, and whoever needs a tunnel waits on a channel.
+type pool struct {
+	t      *Transport
+	ctx    context.Context // of dials and tunnels; ends with close
+	cancel context.CancelCauseFunc
+	tasks  sync.WaitGroup // dials and tunnels
+
+	mu      sync.Mutex
+	closed  bool // takes no new dials
+	groups  map[string]*group
+	tunnels map[*tunnel]struct{} // all that have not ended, also retired ones
+	lastID  uint64
+	stats   []HopStats    // the counters; the rest is found by counting
+	drained chan struct{} // made by shutdown, closed when tunnels is empty
+}
+
+func newPool(t *Transport) *pool {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	return &pool{
+		t:       t,
+		ctx:     ctx,
+		cancel:  cancel,
+		groups:  make(map[string]*group),
+		tunnels: make(map[*tunnel]struct{}),
+	}
+}
+
+// A group is all that may carry a stream to one prefix of a path, and those
+// who wait for it. It is guarded by pool.mu, and forgotten when it is empty.
+type group struct {
+	pool    *pool
+	key     string
+	hops    []Hop // the prefix, up to the hop that the tunnels end at
+	spread  int
+	tunnels []*tunnel // that take new streams
+	waiters []*waiter // first come, first served
+	dials   int       // under way for waiters
+
+	growing  bool          // one dial is under way for spread, or to replace an old tunnel
+	nextGrow time.Time     // not before
+	growWait time.Duration // grows while nothing new is found
+
+	failures int       // dials in a row
+	retryAt  time.Time // no dial before
+	forgetAt time.Time // when the failures no longer matter
+	lastErr  error
+
+	backends map[string]*backend // by ID, of those that tell it for certain
+	picks    uint64
+}
+
+// A waiter gets exactly one grant, unless it leaves first.
+type waiter struct{ grant chan grant }
+
+type grant struct {
+	tunnel *tunnel // with a stream reserved
+	err    error
+}
+
+const (
+	// maxAttempts bounds how often a CONNECT is repeated that peers say they
+	// never took.
+	maxAttempts = 5
+	// maxParallelDials bounds the dials of one group at a time. A group that
+	// has no tunnel yet dials only one.
+	maxParallelDials = 8
+	firstBackoff     = 50 * time.Millisecond
+)
+
+// connect opens a stream through all of hops. A CONNECT that the peer did not
+// process, as when it raced a GOAWAY, is repeated on another tunnel (RFC 9113
+// §8.7).
+func (p *pool) connect(ctx context.Context, hops []Hop, header http.Header, spread int) (*Conn, error) {
+	for attempt := 1; ; attempt++ {
+		tn, reused, err := p.acquire(ctx, hops, spread)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := tn.open(ctx, hops[len(hops)-1].Authority, header, reused)
+		if err == nil {
+			return conn, nil
+		}
+		if !errors.Is(err, h2.ErrUnprocessed) || attempt == maxAttempts || ctx.Err() != nil {
+			return nil, err
+		}
+		p.count(tn.hop, func(s *HopStats) { s.Retried++ })
+	}
+}
+
+// acquire returns a tunnel to the last of hops, with a stream reserved in it.
+func (p *pool) acquire(ctx context.Context, hops []Hop, spread int) (tn *tunnel, reused bool, err error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, false, ErrClosed
+	}
+	g := p.group(hops)
+	g.spread = spread
+	if len(g.waiters) == 0 {
+		if tn := g.take(); tn != nil {
+			g.growIfWanted()
+			p.mu.Unlock()
+			return tn, true, nil
+		}
+	}
+	w := &waiter{grant: make(chan grant, 1)}
+	g.waiters = append(g.waiters, w)
+	g.settle()
+	p.mu.Unlock()
+	select {
+	case got := <-w.grant:
+		return got.tunnel, false, got.err
+	case <-ctx.Done():
+		p.leave(g, w)
+		last := len(hops) - 1
+		return nil, false, hopError(hops, last, PhaseWait, "", ended(ctx, ctx.Err()))
+	}
+}
+
+// leave takes w out of the queue. A grant that came in the same moment is
+// given back.
+func (p *pool) leave(g *group, w *waiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g.waiters = slices.DeleteFunc(g.waiters, func(other *waiter) bool { return other == w })
+	select {
+	case got := <-w.grant:
+		if got.tunnel != nil {
+			got.tunnel.releaseLocked()
+		}
+	default:
+	}
+	g.forgetIfEmpty()
+}
+
+func (p *pool) group(hops []Hop) *group {
+	key := tunnelKey(hops, len(hops)-1)
+	g := p.groups[key]
+	if g == nil {
+		g = &group{pool: p, key: key, hops: slices.Clone(hops), backends: make(map[string]*backend)}
+		p.groups[key] = g
+	}
+	return g
+}
+
+// depth is the index of the hop that the tunnels of g end at.
+func (g *group) depth() int { return len(g.hops) - 1 }
+
+// take reserves a stream in the tunnel that is best for it, if one has room.
+func (g *group) take() *tunnel {
+	tn := g.pick(time.Now())
+	if tn == nil {
+		return nil
+	}
+	g.picks++
+	tn.active++
+	tn.backend.active++
+	tn.backend.lastPick = g.picks
+	tn.lastPick = g.picks
+	return tn
+}
+
+// pick prefers young tunnels, then the backend with the least streams, then the
+// tunnel with the least; among equals, the one that waited longest.
+func (g *group) pick(now time.Time) *tunnel {
+	var best *tunnel
+	for _, tn := range g.tunnels {
+		if tn.room() && (best == nil || tn.compare(best, now) < 0) {
+			best = tn
+		}
+	}
+	return best
+}
+
+func (tn *tunnel) compare(other *tunnel, now time.Time) int {
+	return cmp.Or(
+		compareBool(tn.old(now), other.old(now)),
+		cmp.Compare(tn.backend.active, other.backend.active),
+		cmp.Compare(tn.backend.lastPick, other.backend.lastPick),
+		cmp.Compare(tn.active, other.active),
+		cmp.Compare(tn.lastPick, other.lastPick),
+	)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// settle serves the waiters that can be served, and dials for the others. It
+// is called whenever a tunnel came, went, or has room again.
+func (g *group) settle() {
+	for len(g.waiters) > 0 {
+		tn := g.take()
+		if tn == nil {
+			break
+		}
+		g.waiters[0].grant <- grant{tunnel: tn}
+		g.waiters = g.waiters[1:]
+	}
+	if len(g.waiters) > 0 {
+		g.dial()
+	}
+	g.forgetIfEmpty()
+}
+
+// dial starts what dials the waiters need.
+func (g *group) dial() {
+	p := g.pool
+	if p.closed {
+		g.failWaiters(ErrClosed)
+		return
+	}
+	if g.dials == 0 && time.Now().Before(g.retryAt) {
+		g.failWaiters(g.backoffError())
+		return
+	}
+	want := 1
+	if len(g.tunnels) > 0 {
+		streams := p.t.maxStreams()
+		want = min((len(g.waiters)+streams-1)/streams, maxParallelDials)
+	}
+	for g.dials < want && g.mayAdd() {
+		g.dials++
+		p.tasks.Add(1)
+		go p.dial(g)
+	}
+}
+
+func (g *group) mayAdd() bool {
+	limit := g.pool.t.MaxTunnels
+	return limit <= 0 || len(g.tunnels)+g.dials < limit
+}
+
+// dial makes a tunnel for the waiters of g. The last dial to fail fails them
+// all: they waited for the same thing.
+func (p *pool) dial(g *group) {
+	defer p.tasks.Done()
+	tn, err := p.makeTunnel(g, nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g.dials--
+	if err != nil {
+		g.failed(err)
+		if g.dials == 0 {
+			g.failWaiters(err)
+		}
+	} else {
+		g.add(tn)
+	}
+	g.settle()
+}
+
+// failed starts or prolongs the pause in which nothing is dialled. A mistake
+// in the configuration costs nothing to find again.
+func (g *group) failed(err error) {
+	limit := g.pool.t.maxBackoff()
+	if limit < 0 || errors.As(err, new(*ConfigError)) {
+		return
+	}
+	pause := min(firstBackoff<<min(g.failures, 20), limit)
+	pause -= time.Duration(rand.Int64N(int64(pause)/4 + 1)) // so that clients do not march in step
+	g.failures++
+	g.retryAt = time.Now().Add(pause)
+	g.lastErr = err
+	g.forgetAt = g.retryAt.Add(limit)
+	time.AfterFunc(pause+limit, func() {
+		g.pool.mu.Lock()
+		defer g.pool.mu.Unlock()
+		g.forgetIfEmpty()
+	})
+}
+
+func (g *group) backoffError() error {
+	backoff := &BackoffError{Until: g.retryAt, Last: g.lastErr}
+	if hop := (*HopError)(nil); errors.As(g.lastErr, &hop) {
+		again := *hop
+		backoff.Last = hop.Err
+		again.Err = backoff
+		return &again
+	}
+	return backoff
+}
+
+func (g *group) failWaiters(err error) {
+	for _, w := range g.waiters {
+		w.grant <- grant{err: err}
+	}
+	g.waiters = nil
+}
+
+// forgetIfEmpty keeps a pool small whose paths come and go.
+func (g *group) forgetIfEmpty() {
+	busy := len(g.tunnels) > 0 || len(g.waiters) > 0 || g.dials > 0 || g.growing
+	if busy || time.Now().Before(g.forgetAt) {
+		return
+	}
+	if g.pool.groups[g.key] == g {
+		delete(g.pool.groups, g.key)
+	}
+}
+
+// count changes the counters of a depth.
+func (p *pool) count(hop int, change func(*HopStats)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.countLocked(hop, change)
+}
+
+func (p *pool) countLocked(hop int, change func(*HopStats)) {
+	for len(p.stats) <= hop {
+		p.stats = append(p.stats, HopStats{})
+	}
+	change(&p.stats[hop])
+}
+
+func (p *pool) snapshot() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Stats{Tunnels: len(p.tunnels), Hops: slices.Clone(p.stats)}
+	for tn := range p.tunnels {
+		s.Hops[tn.hop].Tunnels++
+		s.Hops[tn.hop].Streams += tn.active
+		s.Streams += tn.active
+		if tn.hop > 0 {
+			s.Streams-- // the stream of the hop before that carries this tunnel
+		}
+	}
+	return s
+}

@@ -1,0 +1,170 @@
+package hbone
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// RelayStats count the bytes that a Relay moved.
+type RelayStats struct {
+	AToB int64 // read from a and written to b
+	BToA int64
+}
+
+// Relay copies between a and b, both ways, until both directions have ended,
+// and closes both. As one side ends, so does the other:
+//
+//   - A clean end (io.EOF: a FIN, END_STREAM) is passed on by CloseWrite, and
+//     the opposite direction goes on. A side that has no CloseWrite is closed
+//     whole.
+//   - An abort (a failing Read: a RST, RST_STREAM, a broken tunnel) aborts the
+//     other side: by RST_STREAM on a *Conn, by RST on TCP.
+//   - A side that takes no more data (a failing Write) may still send, until
+//     it ends.
+//   - The end of ctx aborts both.
+//
+// The error is the first of these that was not clean, and nil after two clean
+// ends. There is no time limit: cancel ctx to end a relay that is idle.
+func Relay(ctx context.Context, a, b net.Conn) (RelayStats, error) {
+	r := &relay{}
+	stop := context.AfterFunc(ctx, func() {
+		r.fail(context.Cause(ctx))
+		abort(a, context.Cause(ctx))
+		abort(b, context.Cause(ctx))
+	})
+	defer stop()
+	defer a.Close()
+	defer b.Close()
+	var stats RelayStats
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		stats.BToA = r.pump(a, b)
+	}()
+	stats.AToB = r.pump(b, a)
+	<-done
+	return stats, r.cause()
+}
+
+// aborter is a connection that can end in a way that its peer cannot take for
+// a clean end.
+type aborter interface{ Abort(cause error) }
+
+type relay struct {
+	whole atomic.Bool // a side was closed for want of a CloseWrite
+
+	mu  sync.Mutex
+	err error
+}
+
+func (r *relay) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+func (r *relay) cause() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// pump moves one direction until src ends or dst takes no more.
+func (r *relay) pump(dst, src net.Conn) int64 {
+	n, readErr, writeErr := transfer(dst, src)
+	switch {
+	case readErr != nil && r.whole.Load() && errors.Is(readErr, net.ErrClosed):
+		// That was us: a clean end of the other direction.
+	case readErr != nil:
+		r.fail(readErr)
+		abort(dst, readErr)
+	case writeErr != nil:
+		r.fail(writeErr)
+		closeRead(src)
+	default:
+		r.closeWrite(dst)
+	}
+	return n
+}
+
+func (r *relay) closeWrite(c net.Conn) {
+	half, ok := c.(interface{ CloseWrite() error })
+	if !ok {
+		r.whole.Store(true)
+		c.Close()
+		return
+	}
+	if err := half.CloseWrite(); err != nil {
+		r.fail(err)
+	}
+}
+
+func closeRead(c net.Conn) {
+	if half, ok := c.(interface{ CloseRead() error }); ok {
+		_ = half.CloseRead() // a courtesy: nobody reads c any more
+	}
+}
+
+// abort ends c so that its peer sees a failure, if c knows how to.
+func abort(c net.Conn, cause error) {
+	switch c := c.(type) {
+	case aborter:
+		c.Abort(cause)
+		return
+	case interface{ SetLinger(sec int) error }: // such as *net.TCPConn
+		_ = c.SetLinger(0) // RST instead of FIN
+	case interface{ NetConn() net.Conn }: // such as *tls.Conn: no close_notify
+		abort(c.NetConn(), cause)
+	}
+	c.Close()
+}
+
+// buffers are for one direction of a relay each.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// transfer copies until src ends cleanly (no error), src fails or dst does.
+func transfer(dst, src net.Conn) (n int64, readErr, writeErr error) {
+	if isTCP(dst) && isTCP(src) {
+		return splice(dst, src)
+	}
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	for {
+		got, err := src.Read(buf[:])
+		if got > 0 {
+			put, werr := dst.Write(buf[:got])
+			n += int64(put)
+			if werr != nil {
+				return n, nil, werr
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return n, nil, nil
+		case err != nil:
+			return n, err, nil
+		}
+	}
+}
+
+func isTCP(c net.Conn) bool {
+	_, ok := c.(*net.TCPConn)
+	return ok
+}
+
+// splice lets the kernel copy, where it can. It does not say which side
+// failed, but only a write fails with EPIPE.
+func splice(dst, src net.Conn) (n int64, readErr, writeErr error) {
+	n, err := io.Copy(dst, src)
+	if errors.Is(err, syscall.EPIPE) {
+		return n, nil, err
+	}
+	return n, err, nil
+}

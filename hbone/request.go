@@ -1,0 +1,76 @@
+package hbone
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/eastwest-mesh/eastwest/internal/h2"
+)
+
+// A Request is one CONNECT that waits for its answer.
+type Request struct {
+	server *Server
+	tunnel *serverTunnel
+	state  tls.ConnectionState
+	stream *h2.Stream
+}
+
+// Authority returns the :authority: where the client wants to go. It is as
+// sent, and must not be trusted to be one that we serve, nor to be well formed.
+func (r *Request) Authority() string { return r.stream.Authority() }
+
+// Header returns the header of the CONNECT. It must not be changed.
+func (r *Request) Header() http.Header { return r.stream.RequestHeader() }
+
+// TLS returns the state of the tunnel, and so who the client is. It is zero if
+// the server is Plaintext.
+func (r *Request) TLS() tls.ConnectionState { return r.state }
+
+// LocalAddr returns the address that the client connected to.
+func (r *Request) LocalAddr() net.Addr { return r.stream.LocalAddr() }
+
+// RemoteAddr returns the address that the client, or the gateway before us,
+// connected from.
+func (r *Request) RemoteAddr() net.Addr { return r.stream.RemoteAddr() }
+
+// Tunnel returns the number of the tunnel, unique in its Server.
+func (r *Request) Tunnel() uint64 { return r.tunnel.id }
+
+// Context is done when the stream, or its tunnel, has ended: so also when the
+// client no longer waits for the answer. context.Cause says why.
+func (r *Request) Context() context.Context { return r.stream.Context() }
+
+// Accept answers with status 200 and the given header, which may be nil, and
+// returns the stream. The client takes that as "connected": dial the far side
+// first. The caller must close the Conn, which outlives the Handler.
+func (r *Request) Accept(h http.Header) (*Conn, error) {
+	if err := r.stream.Accept(h); err != nil {
+		return nil, err
+	}
+	c := &Conn{
+		stream: r.stream,
+		header: r.Header(),
+		hops: []HopState{{
+			Authority: r.Authority(),
+			Address:   r.RemoteAddr().String(),
+			TLS:       r.state,
+			Header:    r.Header(),
+			Tunnel:    r.tunnel.id,
+		}},
+	}
+	r.server.addStream(c)
+	return c, nil
+}
+
+// Reject answers with a status from 300 to 599 and ends the stream. What
+// ztunnel uses: 400 for a bad authority, 401 for denied by policy, 503 for a
+// destination that is unknown or does not answer.
+func (r *Request) Reject(status int) error {
+	if status < 300 || status > 599 {
+		return fmt.Errorf("hbone: reject with status %d: want 300 to 599", status)
+	}
+	return r.stream.Reject(status, nil)
+}

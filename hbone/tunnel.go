@@ -1,0 +1,285 @@
+package hbone
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/eastwest-mesh/eastwest/internal/h2"
+)
+
+// A tunnel is one HTTP/2 connection of a Transport. Its goroutine, watch, ends
+// with it and decides when it ends.
+//
+// Its life: it is young and takes streams; it grows old, and is used only
+// while its group has nothing younger with room; it is retired, and takes no
+// streams; it has no streams left, and closes.
+type tunnel struct {
+	id    uint64
+	pool  *pool
+	group *group
+	hop   int
+	conn  *h2.Conn
+	path  []HopState // of the hops up to this one; the last lacks what a CONNECT adds
+	outer *tunnel    // the one that carries it; nil on the first hop
+	ages  time.Time  // when it is old; zero is never
+	drain time.Time  // when it is retired; zero is never
+	cut   <-chan struct{}
+	wake  chan struct{} // watch is to look again
+	gone  chan struct{} // closed when it has ended
+
+	// Guarded by pool.mu.
+	active   int // streams, open or reserved
+	lastPick uint64
+	idleFrom time.Time
+	proved   bool // a CONNECT was answered: the peer took us
+	retired  RetireReason
+	known    Backend // what was told of the backend
+	backend  *backend
+}
+
+// room reports whether one more stream fits. What the peer allows counts, and
+// that is none while it drains.
+func (tn *tunnel) room() bool {
+	allowed := tn.conn.Streams() + tn.conn.Available()
+	return tn.retired == "" && tn.conn.Available() > 0 &&
+		tn.active < min(tn.pool.t.maxStreams(), allowed)
+}
+
+// old reports whether something younger should take over. A tunnel through one
+// that takes no new streams is as old as that one.
+func (tn *tunnel) old(now time.Time) bool {
+	for t := tn; t != nil; t = t.outer {
+		if t.retired != "" || !t.ages.IsZero() && !now.Before(t.ages) {
+			return true
+		}
+	}
+	return false
+}
+
+// open sends the CONNECT for which a stream was reserved.
+func (tn *tunnel) open(ctx context.Context, authority string, h http.Header, reused bool) (*Conn, error) {
+	t := tn.pool.t
+	limited, cancel := withLimit(ctx, t.ConnectTimeout)
+	stream, err := tn.conn.Open(limited, authority, h)
+	err = ended(limited, err)
+	cancel()
+	if err != nil {
+		failure := tn.connectError(authority, err)
+		tn.pool.release(tn)
+		t.Trace.connectFailed(tn.info(), authority, failure)
+		return nil, failure
+	}
+	context.AfterFunc(stream.Context(), func() { tn.pool.release(tn) })
+	conn := &Conn{stream: stream, tunnel: tn, header: stream.ResponseHeader(), hops: slices.Clone(tn.path)}
+	last := &conn.hops[tn.hop]
+	last.Authority, last.Header, last.Reused = authority, conn.header, reused
+	last.Backend = tn.learn(conn.header)
+	t.Trace.connected(tn.info(), conn)
+	return conn, nil
+}
+
+// connectError says in which phase the tunnel turned out not to work. What the
+// peer thinks of our certificate, and whether it speaks HTTP/2 at all, shows
+// only here.
+func (tn *tunnel) connectError(authority string, err error) *HopError {
+	err = asStatus(err)
+	if hop := (*HopError)(nil); errors.As(err, &hop) {
+		return hop // it was cut
+	}
+	tn.pool.mu.Lock()
+	if errors.As(err, new(*StatusError)) {
+		tn.proved = true
+	}
+	phase := PhaseConnect
+	if !tn.proved && errors.As(err, new(*h2.ConnError)) {
+		phase = unprovedPhase(err)
+	}
+	tn.pool.mu.Unlock()
+	return tn.broken().hopError(phase, authority, err)
+}
+
+// unprovedPhase says where a tunnel failed whose peer never answered.
+func unprovedPhase(err error) Phase {
+	if isRemoteAlert(err) {
+		return PhaseTLS
+	}
+	return PhaseHTTP2
+}
+
+// broken returns the outermost tunnel on the way that has ended, or tn: an
+// inner tunnel fails when the one that carries it does.
+func (tn *tunnel) broken() *tunnel {
+	found := tn
+	for t := tn; t != nil; t = t.outer {
+		if t.conn.Err() != nil {
+			found = t
+		}
+	}
+	return found
+}
+
+func (tn *tunnel) hopError(phase Phase, authority string, err error) *HopError {
+	return hopError(tn.group.hops, tn.hop, phase, authority, err)
+}
+
+// release gives back a stream.
+func (p *pool) release(tn *tunnel) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	tn.releaseLocked()
+}
+
+func (tn *tunnel) releaseLocked() {
+	tn.active--
+	tn.backend.active--
+	if tn.active == 0 {
+		tn.idleFrom = time.Now()
+		tn.look()
+	}
+	tn.group.settle()
+}
+
+// look makes watch think again.
+func (tn *tunnel) look() {
+	select {
+	case tn.wake <- struct{}{}:
+	default:
+	}
+}
+
+// add takes a new tunnel into its group and starts its watch.
+func (g *group) add(tn *tunnel) {
+	p := g.pool
+	p.lastID++
+	tn.id = p.lastID
+	tn.path[tn.hop].Tunnel = tn.id
+	tn.idleFrom = time.Now()
+	tn.backend = g.backendOf(tn.known)
+	tn.backend.tunnels++
+	p.tunnels[tn] = struct{}{}
+	g.tunnels = append(g.tunnels, tn)
+	if p.closed {
+		tn.retireLocked(RetireClosing)
+	}
+	p.tasks.Add(1)
+	go tn.watch()
+}
+
+// retireLocked takes tn out of its group. Its streams go on.
+func (tn *tunnel) retireLocked(why RetireReason) {
+	if tn.retired != "" {
+		return
+	}
+	tn.retired = why
+	g := tn.group
+	g.tunnels = slices.DeleteFunc(g.tunnels, func(other *tunnel) bool { return other == tn })
+	g.dropBackend(tn.backend)
+	tn.look()
+	g.settle()
+}
+
+// watch waits for the end of the tunnel, and brings it about when it is time.
+func (tn *tunnel) watch() {
+	defer tn.pool.tasks.Done()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	announced := false
+	for {
+		next, why, over := tn.pool.review(tn)
+		if why != "" && !announced {
+			announced = true
+			tn.pool.t.Trace.retired(tn.info(), why)
+		}
+		if over {
+			tn.goodbye()
+		}
+		timer.Stop()
+		if next > 0 {
+			timer.Reset(next)
+		}
+		select {
+		case <-timer.C:
+		case <-tn.wake:
+		case <-tn.cut:
+			tn.conn.CloseWithError(tn.hopError(PhaseStream, "", ErrRevoked))
+			tn.finish()
+			return
+		case <-tn.conn.Done():
+			tn.finish()
+			return
+		}
+	}
+}
+
+// review does what is due for tn. It returns when to look again, why tn was
+// retired if it is, and whether its time is over.
+func (p *pool) review(tn *tunnel) (next time.Duration, why RetireReason, over bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	idle := p.t.idleTimeout()
+	if !tn.drain.IsZero() && !now.Before(tn.drain) {
+		tn.retireLocked(RetireDrain)
+	}
+	if tn.active == 0 && idle > 0 && now.Sub(tn.idleFrom) >= idle {
+		tn.retireLocked(RetireIdle)
+	}
+	if tn.retired != "" {
+		return 0, tn.retired, tn.active == 0
+	}
+	if !tn.drain.IsZero() {
+		next = tn.drain.Sub(now)
+	}
+	if left := idle - now.Sub(tn.idleFrom); tn.active == 0 && idle > 0 && (next == 0 || left < next) {
+		next = left
+	}
+	return next, "", false
+}
+
+// goodbye tells the peer of a tunnel without streams, and closes it.
+func (tn *tunnel) goodbye() {
+	ctx, cancel := context.WithTimeout(tn.pool.ctx, time.Second)
+	defer cancel()
+	_ = tn.conn.Shutdown(ctx) // it ends either way
+}
+
+// finish forgets a tunnel that has ended. One that never carried a stream
+// counts as a dial that failed.
+func (tn *tunnel) finish() {
+	err := tn.conn.Err()
+	p := tn.pool
+	p.mu.Lock()
+	if !tn.proved && tn.retired == "" && !p.closed {
+		p.countLocked(tn.hop, func(s *HopStats) { s.Failures++ })
+		tn.group.failed(tn.hopError(unprovedPhase(err), "", err))
+	}
+	tn.retireLocked(RetireGoAway)
+	delete(p.tunnels, tn)
+	if len(p.tunnels) == 0 && p.drained != nil {
+		close(p.drained)
+		p.drained = nil
+	}
+	p.mu.Unlock()
+	p.debug("tunnel closed", tn.info(), "error", err)
+	p.t.Trace.closed(tn.info(), err)
+	close(tn.gone)
+}
+
+func (tn *tunnel) info() TunnelInfo {
+	tn.pool.mu.Lock()
+	defer tn.pool.mu.Unlock()
+	return TunnelInfo{ID: tn.id, Hop: tn.hop, Address: tn.path[tn.hop].Address, Backend: tn.known}
+}
+
+// notify is called by the engine when a tunnel may have room again, or has
+// none any more because the peer drains it.
+func (p *pool) notify(tn *tunnel) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if tn.id != 0 {
+		tn.group.settle()
+	}
+}
