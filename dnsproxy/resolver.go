@@ -1,6 +1,11 @@
 package dnsproxy
 
 import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -15,8 +20,8 @@ type Resolver struct {
 	// TTL of answers. Zero means 30 s.
 	TTL time.Duration
 
-	// NegativeTTL is how long others may remember that there is nothing (RFC 2308).
-	// Zero means 5 s.
+	// NegativeTTL is how long clients may remember that there is nothing
+	// (RFC 2308). Zero means 5 s.
 	NegativeTTL time.Duration
 
 	// Zones are domains that we answer for alone: a name below one of them that
@@ -35,8 +40,137 @@ type Answer struct {
 	Extra  []dns.RR // addresses of SRV targets
 }
 
-// Resolve answers q as client v sees it. It reports false when the table does
-// not decide: then the question is for the upstream servers.
+const (
+	defaultTTL         = 30 * time.Second
+	defaultNegativeTTL = 5 * time.Second
+)
+
+// Synced says whether there is a table to answer from.
+func (r *Resolver) Synced() bool {
+	return r.Names != nil && r.Names.Load() != nil
+}
+
+// Resolve answers q as a client with view v sees it. It reports false when the
+// table does not decide: then the question is for the upstream servers. That is
+// so for unknown names, and for types other than A, AAAA, PTR, SRV, HTTPS and SVCB.
 func (r *Resolver) Resolve(v View, q dns.Question) (Answer, bool) {
-	return Answer{}, false
+	if q.Qclass != dns.ClassINET || !r.Synced() || strings.Contains(q.Name, `\`) {
+		return Answer{}, false
+	}
+	name := canonical(q.Name)
+	ask := question{Question: q, name: name, view: &v, table: r.Names.Load()}
+	var a Answer
+	var known bool
+	switch q.Qtype {
+	case dns.TypeA, dns.TypeAAAA:
+		a, known = r.addresses(ask)
+	case dns.TypePTR:
+		a, known = r.pointers(ask)
+	case dns.TypeSRV:
+		a, known = r.services(ask)
+	case dns.TypeHTTPS, dns.TypeSVCB:
+		// Their hints would lead clients around the mesh's address (RFC 9460 section 7.3).
+		if _, host := cutService(name); ask.knows(host) {
+			a, known = r.nothing(ask, dns.RcodeSuccess), true
+		}
+	}
+	if known {
+		return a, true
+	}
+	if _, ours := r.zoneOf(name); !ours {
+		return Answer{}, false
+	}
+	if ask.knows(name) {
+		return r.nothing(ask, dns.RcodeSuccess), true
+	}
+	return r.nothing(ask, dns.RcodeNameError), true
+}
+
+// question is one question on its way through a Resolver.
+type question struct {
+	dns.Question
+	name  string // canonical
+	view  *View
+	table *NameTable
+}
+
+func (q *question) knows(name string) bool {
+	_, ok := q.table.find(q.view, name)
+	return ok
+}
+
+// addresses answers A and AAAA questions.
+func (r *Resolver) addresses(q question) (Answer, bool) {
+	m, ok := q.table.find(q.view, q.name)
+	if !ok {
+		return Answer{}, false
+	}
+	ips := m.ips(q.Qtype)
+	if len(ips) == 0 {
+		return r.nothing(q, dns.RcodeSuccess), true
+	}
+	out := make([]dns.RR, 0, len(ips)+1)
+	owner := q.Name
+	switch {
+	case m.wildcard && m.searched && q.view.Dialect == Sidecar:
+		owner = dns.Fqdn(m.name) // the agent answers with the literal wildcard
+	case m.target != "":
+		owner = q.Name[:len(m.target)+1] // in the client's spelling, dot included
+	}
+	if owner != q.Name {
+		out = append(out, &dns.CNAME{Hdr: r.header(q.Name, dns.TypeCNAME), Target: owner})
+	}
+	return Answer{Answer: r.appendAddresses(out, owner, q.Qtype, m.record)}, true
+}
+
+func (r *record) ips(qtype uint16) []net.IP {
+	if qtype == dns.TypeAAAA {
+		return r.v6
+	}
+	return r.v4
+}
+
+// appendAddresses appends the addresses of rec as records of owner, shuffled.
+func (r *Resolver) appendAddresses(out []dns.RR, owner string, qtype uint16, rec *record) []dns.RR {
+	first, hdr := len(out), r.header(owner, qtype)
+	switch ips := rec.ips(qtype); qtype {
+	case dns.TypeA:
+		slab := make([]dns.A, len(ips)) // one allocation for all
+		for i, ip := range ips {
+			slab[i] = dns.A{Hdr: hdr, A: ip}
+			out = append(out, &slab[i])
+		}
+	case dns.TypeAAAA:
+		slab := make([]dns.AAAA, len(ips))
+		for i, ip := range ips {
+			slab[i] = dns.AAAA{Hdr: hdr, AAAA: ip}
+			out = append(out, &slab[i])
+		}
+	}
+	r.shuffle(out[first:])
+	return out
+}
+
+func (r *Resolver) shuffle(rrs []dns.RR) {
+	if len(rrs) < 2 {
+		return
+	}
+	shuffle := r.Shuffle
+	if shuffle == nil {
+		shuffle = rand.Shuffle
+	}
+	shuffle(len(rrs), func(i, j int) { rrs[i], rrs[j] = rrs[j], rrs[i] })
+}
+
+func (r *Resolver) header(owner string, rrtype uint16) dns.RR_Header {
+	return dns.RR_Header{
+		Name:   owner,
+		Rrtype: rrtype,
+		Class:  dns.ClassINET,
+		Ttl:    seconds(cmp.Or(r.TTL, defaultTTL)),
+	}
+}
+
+func seconds(d time.Duration) uint32 {
+	return uint32(min(max(d/time.Second, 0), math.MaxInt32)) // RFC 2181 section 8
 }

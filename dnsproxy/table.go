@@ -1,58 +1,195 @@
 package dnsproxy
 
 import (
-	"fmt"
+	"cmp"
+	"errors"
 	"iter"
+	"slices"
+	"sync"
 	"sync/atomic"
 )
 
-// NameTable is an immutable set of entries with the indexes to answer from.
-// It is safe for concurrent use; With makes a new table that shares what did not
-// change, at a cost that follows the change and not the size.
-type NameTable struct{}
-
-// EntryError says what is wrong with an entry that a table was given.
-type EntryError struct {
-	Key   Key
-	Field string // "Host", "Addresses[2]", ...
-	Err   error
+// NameTable is an immutable set of entries with the indexes to answer from. It
+// is safe for concurrent use. With makes a new table that shares what did not
+// change, at a cost that follows the change and not the size of the table. A nil
+// *NameTable is an empty one.
+type NameTable struct {
+	entries pmap[*Entry]    // by Key
+	hosts   pmap[[]*record] // complete names
+	wild    pmap[[]*record] // wildcards, by the name below which they hold
+	short   pmap[[]*record] // "name.namespace"
+	reverse pmap[[]*record] // "10.0.0.10.in-addr.arpa"
 }
 
-func (e *EntryError) Error() string {
-	return fmt.Sprintf("dnsproxy: entry %s (namespace %q): %s: %v", e.Key.Host, e.Key.Namespace, e.Field, e.Err)
+// index says in which index of a table a record is.
+type index int
+
+const (
+	inHosts index = iota
+	inWild
+	inShort
+	inReverse
+)
+
+// Build makes a table. Of entries with the same [Key] the last one counts. The
+// error joins an [*EntryError] for everything that is wrong; then there is no table.
+func Build(entries []Entry) (*NameTable, error) {
+	return (*NameTable)(nil).With(entries, nil)
 }
 
-func (e *EntryError) Unwrap() error { return e.Err }
+// With returns a table without the removals (a key that is not there is no
+// error), and then with the upserts added or replaced. Errors are those of [Build].
+func (t *NameTable) With(upserts []Entry, removals []Key) (*NameTable, error) {
+	type compiled struct {
+		entry    *Entry
+		postings []posting
+	}
+	var errs []error
+	news := make([]compiled, 0, len(upserts))
+	for i := range upserts {
+		e := &upserts[i : i+1 : i+1][0]
+		postings, err := compile(e)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		news = append(news, compiled{e, postings})
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
 
-// Build makes a table. Entries with the same Key: the later one wins.
-// The error joins an [*EntryError] for everything that is wrong; then there is no table.
-func Build(entries []Entry) (*NameTable, error) { return nil, nil }
+	next := new(NameTable)
+	if t != nil {
+		*next = *t
+	}
+	batch := new(edit)
+	for _, k := range removals {
+		next.remove(batch, Key{Namespace: k.Namespace, Host: canonical(k.Host)})
+	}
+	for _, c := range news {
+		next.remove(batch, c.entry.Key())
+		next.entries.set(batch, c.entry.Key().index(), c.entry)
+		for _, p := range c.postings {
+			next.post(batch, p)
+		}
+	}
+	return next, nil
+}
 
-// With returns a table with the upserts added or replaced and the removals gone
-// (a removal of what is not there is no error). t may be nil: the empty table.
-func (t *NameTable) With(upserts []Entry, removals []Key) (*NameTable, error) { return nil, nil }
+func (t *NameTable) remove(batch *edit, k Key) {
+	old, ok := t.entries.get(k.index())
+	if !ok {
+		return
+	}
+	t.entries.remove(batch, k.index())
+	postings, _ := compile(old) // it was compiled before: there is no error
+	for _, p := range postings {
+		t.unpost(batch, p, old)
+	}
+}
+
+// post adds p to its index. The records of one name are in the order of their
+// entries' keys, so that a table does not depend on the history that led to it.
+func (t *NameTable) post(batch *edit, p posting) {
+	ix := t.index(p.index)
+	old, _ := ix.get(p.key)
+	at, _ := slices.BinarySearchFunc(old, p.record, compareRecords)
+	recs := make([]*record, 0, len(old)+1)
+	recs = append(append(append(recs, old[:at]...), p.record), old[at:]...)
+	ix.set(batch, p.key, recs)
+}
+
+func (t *NameTable) unpost(batch *edit, p posting, of *Entry) {
+	ix := t.index(p.index)
+	old, _ := ix.get(p.key)
+	recs := make([]*record, 0, len(old))
+	for _, r := range old {
+		if r.entry != of {
+			recs = append(recs, r)
+		}
+	}
+	if len(recs) == 0 {
+		ix.remove(batch, p.key)
+	} else {
+		ix.set(batch, p.key, recs)
+	}
+}
+
+func (t *NameTable) index(i index) *pmap[[]*record] {
+	switch i {
+	case inHosts:
+		return &t.hosts
+	case inWild:
+		return &t.wild
+	case inShort:
+		return &t.short
+	default:
+		return &t.reverse
+	}
+}
+
+func compareRecords(a, b *record) int {
+	return cmp.Or(
+		cmp.Compare(a.entry.Namespace, b.entry.Namespace),
+		cmp.Compare(a.entry.Host, b.entry.Host),
+		cmp.Compare(a.name, b.name),
+	)
+}
 
 // Len returns the number of entries.
-func (t *NameTable) Len() int { return 0 }
+func (t *NameTable) Len() int {
+	if t == nil {
+		return 0
+	}
+	return t.entries.len
+}
 
-// Get returns the entry with the given key.
-func (t *NameTable) Get(k Key) (*Entry, bool) { return nil, false }
+// Get returns the entry with the given key. It must not be modified.
+func (t *NameTable) Get(k Key) (*Entry, bool) {
+	if t == nil {
+		return nil, false
+	}
+	return t.entries.get(Key{Namespace: k.Namespace, Host: canonical(k.Host)}.index())
+}
 
-// All yields all entries, in no particular order.
-func (t *NameTable) All() iter.Seq[*Entry] { return nil }
+// All yields all entries, in no particular order. They must not be modified.
+func (t *NameTable) All() iter.Seq[*Entry] {
+	if t == nil {
+		return func(func(*Entry) bool) {}
+	}
+	return t.entries.all()
+}
 
-// Names holds the current table of a program, for any number of resolvers.
-// The zero value holds none. It is safe for concurrent use.
+// Names holds the current table of a program, for any number of resolvers. The
+// zero value holds none. It is safe for concurrent use.
 type Names struct {
 	current atomic.Pointer[NameTable]
+	writing sync.Mutex
 }
 
 // Load returns the current table, or nil when none was stored yet.
 func (n *Names) Load() *NameTable { return n.current.Load() }
 
-// Store makes t the current table.
-func (n *Names) Store(t *NameTable) { n.current.Store(t) }
+// Store makes t the current table; nil stands for an empty one.
+func (n *Names) Store(t *NameTable) {
+	n.writing.Lock()
+	defer n.writing.Unlock()
+	if t == nil {
+		t = new(NameTable)
+	}
+	n.current.Store(t)
+}
 
-// Update applies upserts and removals to the current table. On an error the
-// table stays as it is.
-func (n *Names) Update(upserts []Entry, removals []Key) error { return nil }
+// Update removes and upserts entries of the current table, see [NameTable.With].
+// On an error the table stays as it is.
+func (n *Names) Update(upserts []Entry, removals []Key) error {
+	n.writing.Lock()
+	defer n.writing.Unlock()
+	next, err := n.current.Load().With(upserts, removals)
+	if err != nil {
+		return err
+	}
+	n.current.Store(next)
+	return nil
+}
