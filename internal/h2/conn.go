@@ -1,66 +1,193 @@
 package h2
 
 import (
-	"context"
-	"errors"
+	"bytes"
+	"log/slog"
+	"math"
 	"net"
-	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // A Conn is one end of an HTTP/2 connection. Its methods may be called
 // concurrently.
-type Conn struct{}
+//
+// It has one goroutine, which reads; another one writes while the connection
+// beneath is full. Frames are sent by whoever has something to send.
+type Conn struct {
+	cfg    Config
+	tr     transport
+	client bool
+	handle func(*Stream) // servers
+	log    *slog.Logger
+	notify func() // see NotifyAvailable
 
-// NewClient starts a client on nc, which it owns from then on.
-func NewClient(nc net.Conn, cfg Config) (*Conn, error) { return nil, errors.ErrUnsupported }
+	in       reader
+	inflow   connInflow
+	received atomic.Bool // something came since the keepalive looked
+	done     chan struct{}
 
-// NewServer starts a server on nc, which it owns from then on. Each CONNECT is
-// given to handle in a goroutine of its own. The stream is unanswered: handle must
-// Accept or Reject it; if it returns without, the answer is status 500.
-// An accepted stream outlives handle.
+	mu        sync.Mutex // guards what follows; never held together with a Stream.recv.mu
+	err       error      // why the connection ended
+	reading   bool       // the reader goroutine runs
+	exited    sync.Cond  // the reader or a flusher has ended
+	out       outbox
+	hpack     *hpack.Encoder
+	hpackOut  bytes.Buffer
+	peer      peerSettings
+	window    int64 // what we may send on all streams together
+	updates   int   // WINDOW_UPDATE frames that the peer may send unbudgeted
+	streams   map[uint32]*Stream
+	slotFreed sync.Cond // Open may go on
+	drained   sync.Cond // the last stream has gone
+	nextID    uint32    // clients: of the next stream
+	lastID    uint32    // servers: of the last stream that the peer opened
+	handlers  int       // servers: running ones
+	forgotten recentIDs // streams that we reset, on which frames may still come
+
+	gotSettings    bool
+	settingsAcked  bool
+	handshakeTimer *time.Timer
+	transportShut  bool
+	graceTimer     *time.Timer
+
+	draining   bool        // we sent a GOAWAY or shall open nothing more
+	sentGoAway uint32      // servers: its last stream id
+	peerGoAway *goAway     // the last one that the peer sent
+	pings      pingTracker // outstanding ones
+	keepalive  *time.Timer
+	pingSent   bool // by the keepalive; nothing came since
+	quietTicks int  // intervals in which nothing came
+}
+
+const (
+	maxStreamID     = math.MaxInt32 // RFC 9113 §5.1.1
+	headerTableSize = 4096          // RFC 9113 §6.5.2, never changed by us
+)
+
+// NewClient starts a client on nc, which it owns from then on. If nc is a
+// [*TLSConn] whose handshake is not complete, NewClient completes it.
+// It does not wait for the peer's SETTINGS.
+func NewClient(nc net.Conn, cfg Config) (*Conn, error) {
+	return newConn(nc, cfg, nil)
+}
+
+// NewServer starts a server on nc, which it owns from then on; as for TLS, see
+// [NewClient]. Each CONNECT is given to handle in a goroutine of its own. The
+// stream is unanswered: handle must Accept or Reject it; if it returns without,
+// the answer is status 500. An accepted stream outlives handle.
 func NewServer(nc net.Conn, cfg Config, handle func(*Stream)) (*Conn, error) {
-	return nil, errors.ErrUnsupported
+	return newConn(nc, cfg, handle)
 }
 
-// Open sends a CONNECT and waits for its answer. Only status 200 is success;
-// any other is a [*StatusError]. While the peer allows no further stream, Open
-// waits. When ctx ends first, the stream is reset.
-func (c *Conn) Open(ctx context.Context, authority string, h http.Header) (*Stream, error) {
-	return nil, errors.ErrUnsupported
+func newConn(nc net.Conn, cfg Config, handle func(*Stream)) (*Conn, error) {
+	tr, err := newTransport(nc, cfg.handshakeTimeout())
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	c := &Conn{
+		cfg:        cfg,
+		tr:         tr,
+		client:     handle == nil,
+		handle:     handle,
+		log:        cfg.Logger,
+		done:       make(chan struct{}),
+		peer:       defaultPeerSettings(),
+		window:     initialWindow,
+		streams:    make(map[uint32]*Stream),
+		nextID:     1,
+		sentGoAway: maxStreamID,
+		reading:    true,
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	c.exited.L, c.slotFreed.L, c.drained.L = &c.mu, &c.mu, &c.mu
+	c.hpack = hpack.NewEncoder(&c.hpackOut)
+	c.inflow = connInflow{limit: int64(max(cfg.connWindow(), initialWindow)), window: initialWindow}
+	c.in.init(c)
+	c.start()
+	return c, nil
 }
 
-// Available returns how many streams may be opened now: none if the connection is
-// draining or has ended.
-func (c *Conn) Available() int { return 0 }
-
-// Streams returns how many streams are open.
-func (c *Conn) Streams() int { return 0 }
+// start sends the connection preface (RFC 9113 §3.4) and starts to read.
+func (c *Conn) start() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.client {
+		c.out.grow(http2.ClientPreface)
+	}
+	c.appendSettings(localSettings(&c.cfg, c.client))
+	c.appendWindowUpdate(0, c.inflow.refill())
+	c.handshakeTimer = time.AfterFunc(c.cfg.handshakeTimeout(), func() {
+		c.fail(connError(http2.ErrCodeSettingsTimeout, "no SETTINGS from the peer within %v", c.cfg.handshakeTimeout()))
+	})
+	c.startKeepalive()
+	c.flush(false)
+	go c.readLoop()
+}
 
 // NotifyAvailable sets a function that is called when Available may have
-// grown, the peer began to drain the connection, or the connection ended. It must be set
-// before the connection is used. f is called without locks held; it must not
+// grown, the peer began to drain the connection, or the connection ended. It
+// must be set before the first stream is opened. f is called without locks held; it must not
 // block, and must not call Close, CloseWithError or Shutdown.
-func (c *Conn) NotifyAvailable(f func()) {}
+func (c *Conn) NotifyAvailable(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notify = f
+}
 
-// Ping measures a round trip to the peer.
-func (c *Conn) Ping(ctx context.Context) (time.Duration, error) { return 0, errors.ErrUnsupported }
+// available calls the hook. c.mu is not held.
+func (c *Conn) available() {
+	c.mu.Lock()
+	f := c.notify
+	c.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
 
-// Shutdown takes no new streams, tells the peer so (RFC 9113 §6.8), waits for
-// the open ones, and closes the connection. When ctx ends first, the open
-// streams are cut, and ctx's error is returned.
-func (c *Conn) Shutdown(ctx context.Context) error { return errors.ErrUnsupported }
+// Available returns how many streams may be opened now: none if the connection
+// is draining or has ended.
+func (c *Conn) Available() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.slots()
+}
 
-// Close ends the connection at once. All its streams fail with an error that
-// unwraps to net.ErrClosed. It waits for the connection's goroutines; running
-// handlers are not waited for.
-func (c *Conn) Close() error { return errors.ErrUnsupported }
+// slots is Available with c.mu held.
+func (c *Conn) slots() int {
+	if c.err != nil || c.draining || c.peerGoAway != nil || !c.client {
+		return 0
+	}
+	ids := (maxStreamID-int64(c.nextID))/2 + 1
+	return int(max(0, min(c.peer.maxStreams-int64(len(c.streams)), ids)))
+}
 
-// CloseWithError is Close, but the streams fail with err.
-func (c *Conn) CloseWithError(err error) {}
+// Streams returns how many streams are open.
+func (c *Conn) Streams() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.streams)
+}
 
 // Done is closed when the connection has ended.
-func (c *Conn) Done() <-chan struct{} { return nil }
+func (c *Conn) Done() <-chan struct{} { return c.done }
 
 // Err says why the connection ended; nil while it has not.
-func (c *Conn) Err() error { return nil }
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// LocalAddr returns the local address of the connection beneath.
+func (c *Conn) LocalAddr() net.Addr { return c.tr.LocalAddr() }
+
+// RemoteAddr returns the peer's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.tr.RemoteAddr() }

@@ -3,63 +3,378 @@ package h2
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // A Stream is one CONNECT tunnel. Its methods may be called concurrently.
-type Stream struct{}
+type Stream struct {
+	c         *Conn
+	id        uint32
+	authority string
+	request   http.Header
+
+	recv recvHalf // has its own lock
+
+	// Conn.mu guards what follows.
+	send       sendHalf
+	answered   bool // the response was sent or has come
+	status     int
+	response   http.Header
+	remoteEnd  bool  // the peer sent END_STREAM
+	readClosed bool  // CloseRead was called
+	over       bool  // both directions have ended
+	cause      error // why, if not by END_STREAM both ways
+	ctx        context.Context
+	cancel     context.CancelCauseFunc
+}
 
 var _ net.Conn = (*Stream)(nil)
 
-func (s *Stream) Read(p []byte) (int, error)  { return 0, errors.ErrUnsupported }
-func (s *Stream) Write(p []byte) (int, error) { return 0, errors.ErrUnsupported }
+var (
+	errUnanswered = errors.New("h2: the CONNECT has not been answered")
+	errAnswered   = errors.New("h2: the CONNECT has been answered already")
+)
 
-// TryWrite takes as much of p as fits without blocking, possibly nothing.
-func (s *Stream) TryWrite(p []byte) (int, error) { return 0, errors.ErrUnsupported }
+// newStream makes a stream that is not yet known to the connection. c.mu is held.
+func (c *Conn) newStream(id uint32, authority string, request http.Header) *Stream {
+	s := &Stream{c: c, id: id, authority: authority, request: request}
+	s.recv.changed.L = &s.recv.mu
+	s.recv.window = int64(c.cfg.streamWindow())
+	if !c.settingsAcked { // the peer may still go by the initial value
+		s.recv.window = max(s.recv.window, initialWindow)
+	}
+	s.send.changed.L = &c.mu
+	s.send.window = c.peer.initialWindow
+	return s
+}
 
-// Close ends both directions. What was written is still delivered, followed by
-// END_STREAM; if the peer has not ended its own direction, it is told to stop by a
-// RST_STREAM.
-func (s *Stream) Close() error { return errors.ErrUnsupported }
+// forget ends a stream: its slot is free. cause is nil if both sides sent END_STREAM.
+// c.mu is held; the caller calls streamGone when it has released it.
+func (c *Conn) forget(s *Stream, cause error) {
+	if s.over {
+		return
+	}
+	delete(c.streams, s.id)
+	s.finish(cause)
+	c.slotFreed.Broadcast()
+	if len(c.streams) == 0 {
+		c.drained.Broadcast()
+	}
+}
 
-// CloseWrite ends the sending direction with END_STREAM (RFC 9113 §8.5). Reading goes on.
-func (s *Stream) CloseWrite() error { return errors.ErrUnsupported }
+// finish ends a stream's sending half and its context. c.mu is held.
+func (s *Stream) finish(cause error) {
+	s.over, s.cause = true, cause
+	if s.send.err == nil {
+		s.send.err = cause
+	}
+	s.send.deadline.stop()
+	s.send.changed.Broadcast()
+	if s.cancel != nil {
+		s.cancel(cause)
+	}
+}
 
-// CloseRead drops what was received and what still comes. Writing goes on.
-// HTTP/2 cannot stop one direction alone: the peer is told to stop, by a
-// RST_STREAM, only once the sending direction has ended as well.
-func (s *Stream) CloseRead() error { return errors.ErrUnsupported }
+// streamGone does what follows the end of a stream. c.mu is not held.
+func (c *Conn) streamGone() {
+	c.available()
+	c.closeIfDrained()
+}
 
-// Reset aborts both directions with a RST_STREAM. Local operations fail with an
-// error that unwraps to cause.
-func (s *Stream) Reset(code http2.ErrCode, cause error) {}
+// idle reports whether a stream was never opened (RFC 9113 §5.1). c.mu is held.
+func (c *Conn) idle(id uint32) bool {
+	if id%2 == 0 {
+		return true
+	}
+	if c.client {
+		return id >= c.nextID
+	}
+	return id > c.lastID
+}
 
 // Accept answers the CONNECT with status 200. Servers only.
-func (s *Stream) Accept(h http.Header) error { return errors.ErrUnsupported }
+func (s *Stream) Accept(h http.Header) error {
+	fields, err := responseFields(http.StatusOK, h)
+	if err != nil {
+		return err
+	}
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := s.sendAnswer(fields, false); err != nil {
+		return err
+	}
+	s.status, s.response = http.StatusOK, h
+	c.flush(true)
+	return nil
+}
 
 // Reject answers the CONNECT with a status other than 200 and ends the stream.
 // Servers only.
-func (s *Stream) Reject(status int, h http.Header) error { return errors.ErrUnsupported }
+func (s *Stream) Reject(status int, h http.Header) error {
+	if status == http.StatusOK {
+		return fmt.Errorf("h2: Reject with status %d", status)
+	}
+	fields, err := responseFields(status, h)
+	if err != nil {
+		return err
+	}
+	c := s.c
+	c.mu.Lock()
+	if err := s.sendAnswer(fields, true); err != nil {
+		c.mu.Unlock()
+		return err
+	}
+	s.status, s.response = status, h
+	s.send.ended = true
+	s.stopPeer(http2.ErrCodeNo) // RFC 9113 §8.1
+	c.forget(s, net.ErrClosed)
+	c.flush(true)
+	c.mu.Unlock()
+
+	s.endRecv(net.ErrClosed, true)
+	c.streamGone()
+	return nil
+}
+
+// sendAnswer queues a response. c.mu is held.
+func (s *Stream) sendAnswer(fields []hpack.HeaderField, endStream bool) error {
+	c := s.c
+	switch {
+	case c.client || s.answered:
+		return errAnswered
+	case s.send.err != nil:
+		return s.send.err
+	}
+	if err := c.checkHeaderSize(fields); err != nil {
+		return err
+	}
+	s.answered = true
+	c.appendHeaders(s.id, fields, endStream)
+	return nil
+}
+
+// unanswered reports whether a server's stream waits for Accept or Reject.
+func (s *Stream) unanswered() bool {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return !s.c.client && !s.answered
+}
+
+// stopPeer resets the stream if the peer has not ended its direction. c.mu is held.
+func (s *Stream) stopPeer(code http2.ErrCode) {
+	if !s.remoteEnd {
+		s.c.appendReset(s.id, code)
+		s.c.forgotten.add(s.id)
+	}
+}
+
+// stopCode tells a peer that we need no more: a server may say NO_ERROR after
+// its answer is complete (RFC 9113 §8.1), a client says CANCEL.
+func (c *Conn) stopCode() http2.ErrCode {
+	if c.client {
+		return http2.ErrCodeCancel
+	}
+	return http2.ErrCodeNo
+}
+
+// Close ends both directions. What was written is still delivered, followed by
+// END_STREAM; if the peer has not ended its own direction, it is told to stop by
+// a RST_STREAM. A server's unanswered stream is rejected with status 500.
+func (s *Stream) Close() error {
+	if s.unanswered() && s.Reject(http.StatusInternalServerError, nil) == nil {
+		return nil
+	}
+	// Before the peer is told: its END_STREAM must not make Read say io.EOF.
+	s.endRecv(net.ErrClosed, true)
+	c := s.c
+	c.mu.Lock()
+	if s.over {
+		s.send.err = net.ErrClosed
+		c.mu.Unlock()
+		return nil
+	}
+	s.endStream()
+	s.stopPeer(c.stopCode())
+	c.forget(s, net.ErrClosed)
+	c.flush(true)
+	c.mu.Unlock()
+	c.streamGone()
+	return nil
+}
+
+// CloseWrite ends the sending direction with END_STREAM (RFC 9113 §8.5).
+// Reading goes on.
+func (s *Stream) CloseWrite() error {
+	c := s.c
+	c.mu.Lock()
+	switch {
+	case s.send.ended:
+		c.mu.Unlock()
+		return nil
+	case s.send.err != nil:
+		defer c.mu.Unlock()
+		return s.send.err
+	case !s.answered:
+		c.mu.Unlock()
+		return errUnanswered
+	}
+	s.endStream()
+	if s.readClosed {
+		s.stopPeer(c.stopCode())
+	}
+	if s.remoteEnd || s.readClosed {
+		c.forget(s, nil)
+	}
+	over := s.over
+	c.flush(true)
+	c.mu.Unlock()
+	if over {
+		c.streamGone()
+	}
+	return nil
+}
+
+// endStream queues END_STREAM. c.mu is held.
+func (s *Stream) endStream() {
+	if !s.send.ended {
+		s.send.ended = true
+		s.c.appendFrame(http2.FrameData, http2.FlagDataEndStream, s.id, nil)
+		s.send.changed.Broadcast()
+	}
+}
+
+// CloseRead drops what was received and what still comes; Read reports io.EOF.
+// Writing goes on. HTTP/2 cannot stop one direction alone: the peer is told to
+// stop, by a RST_STREAM, only once the sending direction has ended as well.
+func (s *Stream) CloseRead() error {
+	s.endRecv(io.EOF, true)
+	c := s.c
+	c.mu.Lock()
+	s.readClosed = true
+	stop := !s.over && s.send.ended
+	if stop {
+		s.stopPeer(c.stopCode())
+		c.forget(s, nil)
+		c.flush(false)
+	}
+	c.mu.Unlock()
+	if stop {
+		c.streamGone()
+	}
+	return nil
+}
+
+// Reset aborts both directions with a RST_STREAM. Local operations fail with a
+// [*StreamError] that unwraps to cause.
+func (s *Stream) Reset(code http2.ErrCode, cause error) {
+	err := &StreamError{ID: s.id, Code: code, Cause: cause}
+	s.endRecv(err, true)
+	c := s.c
+	c.mu.Lock()
+	if s.over {
+		c.mu.Unlock()
+		return
+	}
+	c.appendReset(s.id, code)
+	if !s.remoteEnd {
+		c.forgotten.add(s.id)
+	}
+	c.forget(s, err)
+	c.flush(false)
+	c.mu.Unlock()
+	c.streamGone()
+}
+
+// remoteEnded processes the peer's END_STREAM. What came before stays readable.
+func (s *Stream) remoteEnded() {
+	c := s.c
+	c.mu.Lock()
+	s.remoteEnd = true
+	over := s.send.ended && !s.over
+	if over {
+		c.forget(s, nil)
+	}
+	c.mu.Unlock()
+	// After the stream is known to be ended: a reader that sees io.EOF and closes
+	// the stream must not reset it.
+	s.recv.end()
+	if over {
+		c.streamGone()
+	}
+}
+
+func (s *Stream) hasRemoteEnd() bool {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.remoteEnd
+}
 
 // Authority returns the :authority of the CONNECT.
-func (s *Stream) Authority() string { return "" }
+func (s *Stream) Authority() string { return s.authority }
 
 // RequestHeader returns the CONNECT's header fields. They must not be changed.
-func (s *Stream) RequestHeader() http.Header { return nil }
+func (s *Stream) RequestHeader() http.Header { return s.request }
 
 // ResponseHeader returns the answer's header fields. They must not be changed.
-func (s *Stream) ResponseHeader() http.Header { return nil }
+func (s *Stream) ResponseHeader() http.Header {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.response
+}
 
-// Context is done when the stream or its connection has ended; context.Cause
-// says why.
-func (s *Stream) Context() context.Context { return context.Background() }
+// Context is done when both directions of the stream, or its connection, have
+// ended. [context.Cause] says why; context.Canceled after a clean end.
+func (s *Stream) Context() context.Context {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.ctx == nil {
+		s.ctx, s.cancel = context.WithCancelCause(context.Background())
+		if s.over {
+			s.cancel(s.cause)
+		}
+	}
+	return s.ctx
+}
 
-func (s *Stream) LocalAddr() net.Addr                { return nil }
-func (s *Stream) RemoteAddr() net.Addr               { return nil }
-func (s *Stream) SetDeadline(t time.Time) error      { return errors.ErrUnsupported }
-func (s *Stream) SetReadDeadline(t time.Time) error  { return errors.ErrUnsupported }
-func (s *Stream) SetWriteDeadline(t time.Time) error { return errors.ErrUnsupported }
+// Conn returns the connection that carries the stream.
+func (s *Stream) Conn() *Conn { return s.c }
+
+func (s *Stream) LocalAddr() net.Addr  { return s.c.LocalAddr() }
+func (s *Stream) RemoteAddr() net.Addr { return s.c.RemoteAddr() }
+
+// SetDeadline sets both deadlines.
+func (s *Stream) SetDeadline(t time.Time) error {
+	s.SetReadDeadline(t)
+	s.SetWriteDeadline(t)
+	return nil
+}
+
+// recentIDs remembers the last few streams that were added.
+type recentIDs struct {
+	ids  [256]uint32
+	next int
+}
+
+func (r *recentIDs) add(id uint32) {
+	if !r.has(id) {
+		r.ids[r.next] = id
+		r.next = (r.next + 1) % len(r.ids)
+	}
+}
+
+func (r *recentIDs) has(id uint32) bool {
+	for _, v := range r.ids {
+		if v == id {
+			return true
+		}
+	}
+	return false
+}

@@ -1,8 +1,10 @@
 package h2
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
+	"time"
 )
 
 // A TLSConn is a TLS connection over a record coalescer: once a [Conn] uses it,
@@ -10,10 +12,76 @@ import (
 // whose connections do not survive a write that timed out.
 type TLSConn struct {
 	*tls.Conn
+	out *coalescer
 }
 
 // TLSClient is tls.Client over a record coalescer.
-func TLSClient(raw net.Conn, cfg *tls.Config) *TLSConn { return &TLSConn{tls.Client(raw, cfg)} }
+// For bulk transfer, cfg should set DynamicRecordSizingDisabled.
+func TLSClient(raw net.Conn, cfg *tls.Config) *TLSConn {
+	out := newCoalescer(raw)
+	return &TLSConn{tls.Client(out, cfg), out}
+}
 
 // TLSServer is tls.Server over a record coalescer.
-func TLSServer(raw net.Conn, cfg *tls.Config) *TLSConn { return &TLSConn{tls.Server(raw, cfg)} }
+func TLSServer(raw net.Conn, cfg *tls.Config) *TLSConn {
+	out := newCoalescer(raw)
+	return &TLSConn{tls.Server(out, cfg), out}
+}
+
+// NetConn returns the connection that TLS runs over.
+func (c *TLSConn) NetConn() net.Conn { return c.out.Conn }
+
+// handshake completes the TLS handshake before records are held back.
+func (c *TLSConn) handshake(timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return c.HandshakeContext(ctx)
+}
+
+// A transport sends frames over a connection without blocking, as far as the
+// connection allows.
+type transport struct {
+	net.Conn // encrypts, if there is TLS; else out
+	out      *coalescer
+}
+
+func newTransport(nc net.Conn, handshakeTimeout time.Duration) (transport, error) {
+	t := transport{}
+	switch nc := nc.(type) {
+	case *TLSConn:
+		if err := nc.handshake(handshakeTimeout); err != nil {
+			return t, err
+		}
+		t = transport{nc.Conn, nc.out}
+	default:
+		out := newCoalescer(nc)
+		t = transport{out, out}
+	}
+	t.out.hold()
+	return t, nil
+}
+
+// flushChunk is how much of a batch is encrypted before it is sent: the system call
+// then finds it in the cache, and the peer starts to work early.
+const flushChunk = 64 << 10
+
+// send sends batch and tail, and reports whether all went without blocking. If
+// not, finish sends the rest.
+func (t transport) send(batch, tail []byte) (all bool, err error) {
+	for _, b := range [...][]byte{batch, tail} {
+		for len(b) > 0 {
+			n := min(len(b), flushChunk)
+			if _, err := t.Write(b[:n]); err != nil {
+				return false, err
+			}
+			if b = b[n:]; len(b) > 0 {
+				if _, err := t.out.tryFlush(); err != nil {
+					return false, err
+				}
+			}
+		}
+	}
+	return t.out.tryFlush()
+}
+
+func (t transport) finish() error { return t.out.flush() }

@@ -1,0 +1,149 @@
+package h2
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// Open sends a CONNECT and waits for its answer. Only status 200 is success; any
+// other is a [*StatusError]. While the peer allows no further stream, Open waits. When
+// ctx ends first, the stream is reset and the error is ctx's.
+//
+// The error is [ErrUnprocessed] if the CONNECT may be repeated on another connection.
+func (c *Conn) Open(ctx context.Context, authority string, h http.Header) (*Stream, error) {
+	fields, err := requestFields(authority, h)
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.request(ctx, authority, h, fields)
+	if err != nil {
+		return nil, err
+	}
+	return s.awaitAnswer(ctx)
+}
+
+// request sends a CONNECT as soon as the peer allows another stream.
+func (c *Conn) request(ctx context.Context, authority string, h http.Header, fields []hpack.HeaderField) (*Stream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.awaitSlot(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.checkHeaderSize(fields); err != nil {
+		return nil, err
+	}
+	s := c.newStream(c.nextID, authority, h)
+	c.nextID += 2
+	c.streams[s.id] = s
+	c.appendHeaders(s.id, fields, false)
+	c.flush(true)
+	return s, nil
+}
+
+// awaitSlot waits until a stream may be opened. c.mu is held, and released
+// meanwhile.
+func (c *Conn) awaitSlot(ctx context.Context) error {
+	if ctx.Err() == nil && c.slots() == 0 {
+		stop := context.AfterFunc(ctx, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.slotFreed.Broadcast()
+		})
+		defer stop()
+	}
+	for {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !c.client:
+			return fmt.Errorf("h2: a server cannot open streams")
+		case c.err != nil:
+			return fmt.Errorf("%w: %w", ErrUnprocessed, c.err)
+		case c.draining || c.peerGoAway != nil:
+			return fmt.Errorf("%w: the connection is draining", ErrUnprocessed)
+		case c.nextID > maxStreamID:
+			return fmt.Errorf("%w: the connection has no stream ids left", ErrUnprocessed)
+		case c.slots() > 0:
+			return nil
+		}
+		c.slotFreed.Wait()
+	}
+}
+
+// checkHeaderSize fails if the peer does not take that many header fields
+// (RFC 9113 §6.5.2). c.mu is held.
+func (c *Conn) checkHeaderSize(fields []hpack.HeaderField) error {
+	if c.peer.maxHeaderList == 0 {
+		return nil
+	}
+	var size uint32
+	for _, f := range fields {
+		size += f.Size()
+	}
+	if size > c.peer.maxHeaderList {
+		return fmt.Errorf("h2: header of %d bytes, the peer takes %d", size, c.peer.maxHeaderList)
+	}
+	return nil
+}
+
+// awaitAnswer waits for the response to a CONNECT.
+func (s *Stream) awaitAnswer(ctx context.Context) (*Stream, error) {
+	if err := s.recv.awaitAnswer(ctx); err != nil {
+		if ctx.Err() != nil {
+			s.Reset(http2.ErrCodeCancel, context.Cause(ctx))
+		}
+		return nil, err
+	}
+	s.c.mu.Lock()
+	status, header := s.status, s.response
+	s.c.mu.Unlock()
+	if status != http.StatusOK {
+		s.Close()
+		return nil, &StatusError{Status: status, Header: header}
+	}
+	return s, nil
+}
+
+func (r *recvHalf) awaitAnswer(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, r.wake)
+	defer stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		switch {
+		case r.answered:
+			return nil
+		case r.err != nil:
+			return r.err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		r.changed.Wait()
+	}
+}
+
+// answerPending reports whether a response must come next.
+func (s *Stream) answerPending() bool {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.c.client && !s.answered
+}
+
+// answer keeps the response.
+func (s *Stream) answer(status int, h http.Header) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.answered, s.status, s.response = true, status, h
+}
+
+// wakeOpener lets Open look at the response.
+func (s *Stream) wakeOpener() {
+	s.recv.mu.Lock()
+	defer s.recv.mu.Unlock()
+	s.recv.answered = true
+	s.recv.changed.Broadcast()
+}

@@ -1,0 +1,403 @@
+package h2
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// A reader reads the frames of a connection. It is a state machine that can be
+// stopped, by a read that fails with a timeout, and go on later: what was read is
+// never lost, and no state changes before the bytes that cause it are at hand.
+type reader struct {
+	c    *Conn
+	buf  *readBuffer
+	r, w int // buf.b[r:w] was read and is not yet processed
+
+	phase   phase
+	frame   frameHeader // the current one
+	left    int         // bytes of its payload still to come, without padding
+	padding int         // bytes of padding that follow
+
+	stream   *Stream // that gets the current DATA; nil: nobody
+	settled  bool    // the first frame has come
+	block    []byte  // of the current header block
+	blockHdr frameHeader
+	inBlock  bool // CONTINUATION must follow
+	frames   int  // CONTINUATION frames of the block
+	dec      *hpack.Decoder
+	budgets  budgets
+}
+
+type phase func(*reader) error
+
+type frameHeader struct {
+	length int
+	typ    http2.FrameType
+	flags  http2.Flags
+	id     uint32
+}
+
+func (r *reader) init(c *Conn) {
+	r.c = c
+	r.buf = newReadBuffer()
+	r.dec = hpack.NewDecoder(headerTableSize, nil)
+	r.budgets = newBudgets()
+	r.phase = (*reader).frameStart
+	if !c.client {
+		r.phase = (*reader).preface
+	}
+}
+
+// readLoop reads until the connection ends.
+func (c *Conn) readLoop() {
+	c.fail(c.in.run())
+	c.in.buf.release()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = false
+	c.exited.Broadcast()
+}
+
+// run processes frames until something is wrong with the connection.
+func (r *reader) run() error {
+	for {
+		err := r.phase(r)
+		if se, ok := err.(*StreamError); ok {
+			err = r.streamFailed(se)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// fill waits until n bytes are at hand.
+func (r *reader) fill(n int) error {
+	for r.w-r.r < n {
+		r.makeRoom(n)
+		k, err := r.c.tr.Read(r.buf.b[r.w:])
+		if k > 0 {
+			r.w += k
+			if !r.c.received.Load() {
+				r.c.received.Store(true)
+			}
+		} else if err != nil {
+			return transportError(err)
+		}
+	}
+	return nil
+}
+
+// makeRoom moves what is at hand to the start of a buffer, unless n bytes fit
+// where it lies. A buffer that streams refer to is left to them.
+func (r *reader) makeRoom(n int) {
+	empty := r.r == r.w
+	if r.buf.shared() {
+		if len(r.buf.b)-r.r >= n && len(r.buf.b)-r.w >= readBufferSize/2 {
+			return
+		}
+		old := r.buf
+		r.buf = newReadBuffer()
+		copy(r.buf.b[:], old.b[r.r:r.w])
+		old.release()
+	} else {
+		if !empty && len(r.buf.b)-r.r >= n {
+			return
+		}
+		copy(r.buf.b[:], r.buf.b[r.r:r.w])
+	}
+	r.r, r.w = 0, r.w-r.r
+}
+
+// next returns up to n of the bytes at hand, at least one, and consumes them.
+func (r *reader) next(n int) ([]byte, error) {
+	if err := r.fill(1); err != nil {
+		return nil, err
+	}
+	b := r.buf.b[r.r:min(r.r+n, r.w)]
+	r.r += len(b)
+	return b, nil
+}
+
+// preface is what a client sends first (RFC 9113 §3.4).
+func (r *reader) preface() error {
+	for i := range len(http2.ClientPreface) {
+		if err := r.fill(i + 1); err != nil {
+			return err
+		}
+		if r.buf.b[r.r+i] != http2.ClientPreface[i] {
+			return connError(http2.ErrCodeProtocol, "the peer does not speak HTTP/2")
+		}
+	}
+	r.r += len(http2.ClientPreface)
+	r.phase = (*reader).frameStart
+	return nil
+}
+
+// frameStart reads a frame's header, with pad length and priority if it has them.
+func (r *reader) frameStart() error {
+	if err := r.fill(frameHeaderSize); err != nil {
+		return err
+	}
+	h := parseFrameHeader(r.buf.b[r.r:])
+	if err := r.checkFrame(h); err != nil {
+		return err
+	}
+	prefix := h.prefix()
+	if prefix > h.length { // RFC 9113 §4.2
+		return connError(http2.ErrCodeFrameSize, "%v frame of %d bytes", h.typ, h.length)
+	}
+	if err := r.fill(frameHeaderSize + prefix); err != nil {
+		return err
+	}
+	r.padding = 0
+	if h.padded() {
+		r.padding = int(r.buf.b[r.r+frameHeaderSize])
+	}
+	r.r += frameHeaderSize + prefix
+	r.frame = h
+	r.left = h.length - prefix - r.padding
+	if r.left < 0 { // RFC 9113 §6.1, §6.2
+		return connError(http2.ErrCodeProtocol, "%v frame with more padding than payload", h.typ)
+	}
+	return r.startPayload()
+}
+
+// checkFrame checks what holds for all frames.
+func (r *reader) checkFrame(h frameHeader) error {
+	switch {
+	case h.length > r.c.cfg.maxFrameSize(): // RFC 9113 §4.2
+		return connError(http2.ErrCodeFrameSize, "%v frame of %d bytes", h.typ, h.length)
+	case !r.settled && (h.typ != http2.FrameSettings || h.flags.Has(http2.FlagSettingsAck)): // RFC 9113 §3.4
+		return connError(http2.ErrCodeProtocol, "first frame is not SETTINGS but %v", h.typ)
+	case r.inBlock && (h.typ != http2.FrameContinuation || h.id != r.blockHdr.id): // RFC 9113 §6.10
+		return connError(http2.ErrCodeProtocol, "%v frame within the header block of stream %d", h.typ, r.blockHdr.id)
+	}
+	return nil
+}
+
+// startPayload chooses how the payload is read.
+func (r *reader) startPayload() error {
+	r.settled = true
+	switch r.frame.typ {
+	case http2.FrameData:
+		r.phase = (*reader).data
+		return r.startData()
+	case http2.FrameHeaders, http2.FrameContinuation:
+		r.phase = (*reader).fragment
+		return r.startFragment()
+	default:
+		r.phase = (*reader).control
+		return nil
+	}
+}
+
+// startData finds the stream of a DATA frame and takes it from its windows. The
+// whole payload counts, padding included (RFC 9113 §6.9.1).
+func (r *reader) startData() error {
+	h := r.frame
+	if r.left == 0 && !h.endStream() {
+		if err := charge(&r.budgets.emptyData, "empty DATA frames"); err != nil {
+			return err
+		}
+	}
+	if !r.c.inflow.arrived(h.length) {
+		return connError(http2.ErrCodeFlowControl, "the peer exceeds the connection's window")
+	}
+	s, err := r.c.receiver(h.id)
+	if s != nil && !s.arrived(h.length) {
+		s, err = nil, streamError(h.id, http2.ErrCodeFlowControl, "the peer exceeds the stream's window")
+	}
+	r.stream = s
+	unread := h.length // that nobody will read
+	if s != nil {
+		unread -= r.left
+		s.returnCredit(unread)
+	}
+	r.c.consumed(unread)
+	return err
+}
+
+// data hands the payload of a DATA frame to its stream, in the pieces in which
+// it comes.
+func (r *reader) data() error {
+	for r.left > 0 {
+		b, err := r.next(r.left)
+		if err != nil {
+			return err
+		}
+		r.left -= len(b)
+		if r.stream != nil {
+			r.stream.deliver(b, r.buf)
+		}
+	}
+	if err := r.skipPadding(); err != nil {
+		return err
+	}
+	if s := r.stream; s != nil {
+		r.stream = nil
+		if r.frame.endStream() {
+			s.remoteEnded()
+		}
+	}
+	return nil
+}
+
+// skipPadding ends a frame.
+func (r *reader) skipPadding() error {
+	for r.padding > 0 {
+		b, err := r.next(r.padding)
+		if err != nil {
+			return err
+		}
+		r.padding -= len(b)
+	}
+	r.phase = (*reader).frameStart
+	return nil
+}
+
+// startFragment begins or continues a header block (RFC 9113 §4.3).
+func (r *reader) startFragment() error {
+	h := r.frame
+	switch {
+	case h.typ == http2.FrameHeaders:
+		if h.id == 0 { // RFC 9113 §6.2
+			return connError(http2.ErrCodeProtocol, "HEADERS frame without a stream")
+		}
+		r.blockHdr, r.block, r.frames = h, r.block[:0], 0
+	case !r.inBlock: // RFC 9113 §6.10
+		return connError(http2.ErrCodeProtocol, "CONTINUATION without HEADERS")
+	default:
+		r.frames++
+	}
+	if r.frames > maxContinuations || len(r.block)+r.left > r.c.cfg.maxHeaderBytes(r.c.client) {
+		return connError(http2.ErrCodeEnhanceYourCalm, "header block too large")
+	}
+	r.inBlock = !h.flags.Has(http2.FlagHeadersEndHeaders)
+	return nil
+}
+
+// fragment gathers a fragment of a header block, and decodes the block if it was the last.
+func (r *reader) fragment() error {
+	for r.left > 0 {
+		b, err := r.next(r.left)
+		if err != nil {
+			return err
+		}
+		r.left -= len(b)
+		r.block = append(r.block, b...)
+	}
+	if err := r.skipPadding(); err != nil || r.inBlock {
+		return err
+	}
+	l, err := r.decode()
+	if err != nil {
+		return err
+	}
+	if cap(r.block) > 4<<10 {
+		r.block = nil
+	}
+	return r.c.handleHeaders(r, r.blockHdr, l)
+}
+
+// decode decodes a header block. A list that is too large is decoded to its end
+// all the same, to keep the HPACK state, but not kept.
+func (r *reader) decode() (*headerList, error) {
+	l := &headerList{limit: r.c.cfg.maxHeaderBytes(r.c.client)}
+	r.dec.SetEmitEnabled(true)
+	r.dec.SetEmitFunc(func(f hpack.HeaderField) {
+		l.add(f)
+		if l.tooBig {
+			r.dec.SetEmitEnabled(false)
+		}
+	})
+	_, err := r.dec.Write(r.block)
+	if err == nil {
+		err = r.dec.Close()
+	}
+	if err != nil { // RFC 9113 §4.3
+		return nil, connError(http2.ErrCodeCompression, "header block: %v", err)
+	}
+	return l, nil
+}
+
+// control reads the payload of a frame that is small or not of interest.
+func (r *reader) control() error {
+	keep := r.left
+	switch r.frame.typ {
+	case http2.FrameSettings:
+		if keep > maxSettingsPayload {
+			return connError(http2.ErrCodeEnhanceYourCalm, "SETTINGS frame of %d bytes", keep)
+		}
+	case http2.FrameGoAway:
+		keep = min(keep, 8+maxDebugData)
+	case http2.FrameRSTStream, http2.FrameWindowUpdate, http2.FramePing, http2.FramePriority:
+		keep = min(keep, 8)
+	default:
+		keep = 0
+	}
+	if err := r.fill(keep); err != nil {
+		return err
+	}
+	payload := r.buf.b[r.r : r.r+keep]
+	r.r += keep
+	r.left -= keep
+	r.padding = r.left // the rest is skipped
+	r.phase = (*reader).skipPadding
+	return r.handleControl(r.frame, payload)
+}
+
+// streamFailed resets a stream on which the peer broke a rule (RFC 9113 §5.4.2).
+func (r *reader) streamFailed(se *StreamError) error {
+	if err := charge(&r.budgets.resets, "stream errors"); err != nil {
+		return err
+	}
+	c := r.c
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return nil
+	}
+	s := c.streams[se.ID]
+	c.appendReset(se.ID, se.Code)
+	c.forgotten.add(se.ID)
+	if s != nil {
+		c.forget(s, se)
+	}
+	c.flush(false)
+	err := c.answered()
+	c.mu.Unlock()
+	if s != nil {
+		s.endRecv(se, true)
+		c.streamGone()
+	}
+	return err
+}
+
+func parseFrameHeader(b []byte) frameHeader {
+	return frameHeader{
+		length: int(b[0])<<16 | int(b[1])<<8 | int(b[2]),
+		typ:    http2.FrameType(b[3]),
+		flags:  http2.Flags(b[4]),
+		id:     binary.BigEndian.Uint32(b[5:]) & maxStreamID,
+	}
+}
+
+func (h frameHeader) padded() bool {
+	return (h.typ == http2.FrameData || h.typ == http2.FrameHeaders) && h.flags.Has(http2.FlagDataPadded)
+}
+
+// prefix is the length of what comes before the payload proper.
+func (h frameHeader) prefix() (n int) {
+	if h.padded() {
+		n++
+	}
+	if h.typ == http2.FrameHeaders && h.flags.Has(http2.FlagHeadersPriority) {
+		n += 5 // RFC 9113 §6.2; ignored
+	}
+	return n
+}
+
+func (h frameHeader) endStream() bool { return h.flags.Has(http2.FlagDataEndStream) }

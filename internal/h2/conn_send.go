@@ -1,0 +1,246 @@
+package h2
+
+import (
+	"encoding/binary"
+	"runtime"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+const (
+	frameHeaderSize = 9 // RFC 9113 §4.1
+	maxSendFrame    = 64 << 10
+	tlsRecordSize   = 16 << 10
+
+	// maxBatches is how often a goroutine sends what others added meanwhile: one
+	// that has little to send must not be held up by those that have much.
+	maxBatches = 2
+
+	// outboxLimit is how much may wait to be sent before writers have to wait.
+	outboxLimit = 256 << 10
+
+	// directWrite is from which size on DATA is encrypted straight from the writer's buffer.
+	directWrite = 32 << 10
+)
+
+// An outbox gathers frames to be sent. Conn.mu guards it.
+//
+// Whoever adds frames sends them, together with what others add meanwhile; if
+// somebody is at it already, adding is enough. So one system call and one TLS
+// record carry the frames of many streams, and a lone writer needs no other goroutine.
+type outbox struct {
+	buf      *buffer
+	flushing bool  // somebody sends
+	err      error // the transport failed
+	writers  []*Stream
+}
+
+func (o *outbox) len() int {
+	if o.buf == nil {
+		return 0
+	}
+	return len(o.buf.b)
+}
+
+// room is how much DATA may still be added.
+func (o *outbox) room() int { return outboxLimit - o.len() }
+
+// bytes returns what frames are appended to.
+func (o *outbox) bytes() *[]byte {
+	if o.buf == nil {
+		o.buf = newBuffer()
+	}
+	return &o.buf.b
+}
+
+func (o *outbox) grow(s string) {
+	b := o.bytes()
+	*b = append(*b, s...)
+}
+
+// take returns what was gathered, and starts anew.
+func (o *outbox) take() *buffer {
+	b := o.buf
+	o.buf = nil
+	return b
+}
+
+// flush sends what was gathered, or leaves that to whoever is already sending.
+// With yield, other goroutines may first add their frames. c.mu is held, and
+// released meanwhile.
+func (c *Conn) flush(yield bool) {
+	if c.out.flushing || c.out.err != nil || c.out.len() == 0 {
+		return
+	}
+	c.out.flushing = true
+	if yield && len(c.streams) > 2 && c.out.len() < 8<<10 {
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
+	}
+	c.send(nil)
+}
+
+// send sends what was gathered, and tail after the first batch. What it cannot
+// send without blocking, and what others add while it is at it for long, is left
+// to another goroutine. c.mu is held, and released meanwhile; c.out.flushing is
+// set.
+func (c *Conn) send(tail []byte) {
+	for range maxBatches {
+		all, err := c.sendBatch(tail)
+		tail = nil
+		switch {
+		case err != nil:
+			c.sendFailed(err)
+			return
+		case !all:
+			go c.sendBlocked()
+			return
+		case c.out.len() == 0:
+			c.sent()
+			return
+		}
+	}
+	go c.sendBlocked()
+}
+
+// sendBatch sends what was gathered, and then tail. It reports whether all went
+// without blocking. c.mu is held, and released meanwhile.
+func (c *Conn) sendBatch(tail []byte) (all bool, err error) {
+	batch := c.out.take()
+	c.wakeWriters()
+	c.mu.Unlock()
+	all, err = c.tr.send(batch.b, tail)
+	batch.free()
+	c.mu.Lock()
+	return all, err
+}
+
+// sendBlocked waits until the transport has taken the rest, and goes on sending
+// until nothing is left.
+func (c *Conn) sendBlocked() {
+	err := c.tr.finish()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for err == nil && c.out.len() > 0 {
+		var all bool
+		if all, err = c.sendBatch(nil); err == nil && !all {
+			c.mu.Unlock()
+			err = c.tr.finish()
+			c.mu.Lock()
+		}
+	}
+	if err != nil {
+		c.sendFailed(err)
+		return
+	}
+	c.sent()
+}
+
+// sent ends sending. c.mu is held.
+func (c *Conn) sent() {
+	c.out.flushing = false
+	c.wakeWriters()
+	if c.err != nil {
+		c.shutTransport()
+	}
+	c.exited.Broadcast()
+}
+
+// sendFailed ends the connection because its transport did. c.mu is held, and
+// released meanwhile.
+func (c *Conn) sendFailed(err error) {
+	c.out.err = err
+	c.mu.Unlock()
+	c.fail(transportError(err))
+	c.mu.Lock()
+	c.sent()
+}
+
+// wakeWriters wakes those that wait for room or for the connection's window,
+// the oldest first, as many as there may be room for. c.mu is held.
+func (c *Conn) wakeWriters() {
+	for room := c.out.room(); room > 0 && c.window > 0 && len(c.out.writers) > 0; room -= maxSendFrame {
+		s := c.out.writers[0]
+		c.out.writers[0] = nil
+		c.out.writers = c.out.writers[1:]
+		s.send.waiting = false
+		s.send.changed.Broadcast()
+	}
+}
+
+// answered fails if the peer makes us answer without reading the answers. c.mu is held.
+func (c *Conn) answered() error {
+	if c.out.len() > outboxLimit+maxAnswers {
+		return connError(http2.ErrCodeEnhanceYourCalm, "peer does not read our answers")
+	}
+	return nil
+}
+
+// The append functions add a frame to the outbox; c.mu is held.
+
+func (c *Conn) appendFrame(t http2.FrameType, flags http2.Flags, id uint32, payload []byte) {
+	b := c.out.bytes()
+	*b = appendFrameHeader(*b, len(payload), t, flags, id)
+	*b = append(*b, payload...)
+}
+
+func (c *Conn) appendUint32Frame(t http2.FrameType, id, v uint32) {
+	b := c.out.bytes()
+	*b = appendFrameHeader(*b, 4, t, 0, id)
+	*b = binary.BigEndian.AppendUint32(*b, v)
+}
+
+func (c *Conn) appendReset(id uint32, code http2.ErrCode) {
+	c.appendUint32Frame(http2.FrameRSTStream, id, uint32(code))
+}
+
+func (c *Conn) appendWindowUpdate(id uint32, n int64) {
+	if n > 0 {
+		c.appendUint32Frame(http2.FrameWindowUpdate, id, uint32(n))
+	}
+}
+
+func (c *Conn) appendSettings(settings []http2.Setting) {
+	var p []byte
+	for _, s := range settings {
+		p = binary.BigEndian.AppendUint16(p, uint16(s.ID))
+		p = binary.BigEndian.AppendUint32(p, s.Val)
+	}
+	c.appendFrame(http2.FrameSettings, 0, 0, p)
+}
+
+func (c *Conn) appendGoAway(last uint32, code http2.ErrCode, debug string) {
+	p := binary.BigEndian.AppendUint32(nil, last)
+	p = binary.BigEndian.AppendUint32(p, uint32(code))
+	c.appendFrame(http2.FrameGoAway, 0, 0, append(p, debug...))
+}
+
+// appendHeaders adds a HEADERS frame, and CONTINUATION frames if it is too large.
+func (c *Conn) appendHeaders(id uint32, fields []hpack.HeaderField, endStream bool) {
+	c.hpackOut.Reset()
+	for _, f := range fields {
+		c.hpack.WriteField(f) // a bytes.Buffer never fails
+	}
+	t, flags := http2.FrameHeaders, http2.Flags(0)
+	if endStream {
+		flags = http2.FlagHeadersEndStream
+	}
+	for rest := c.hpackOut.Bytes(); ; {
+		n := min(len(rest), c.peer.maxFrameSize)
+		if n == len(rest) {
+			flags |= http2.FlagHeadersEndHeaders
+		}
+		c.appendFrame(t, flags, id, rest[:n])
+		if rest = rest[n:]; len(rest) == 0 {
+			return
+		}
+		t, flags = http2.FrameContinuation, 0
+	}
+}
+
+func appendFrameHeader(b []byte, n int, t http2.FrameType, flags http2.Flags, id uint32) []byte {
+	b = append(b, byte(n>>16), byte(n>>8), byte(n), byte(t), byte(flags))
+	return binary.BigEndian.AppendUint32(b, id)
+}

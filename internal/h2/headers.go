@@ -1,0 +1,203 @@
+package h2
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// A headerList is a decoded header block: of a request, a response, or trailers
+// (RFC 9113 §8.3).
+type headerList struct {
+	pseudo  map[string]string
+	fields  http.Header
+	regular bool // a regular field was seen
+
+	size, limit int
+	tooBig      bool
+	malformed   string // the first fault, in words
+}
+
+// add takes one field. Faults are kept: the block must be decoded to its end, or
+// the HPACK state would be lost.
+func (l *headerList) add(f hpack.HeaderField) {
+	l.size += int(f.Size())
+	if l.size > l.limit {
+		l.tooBig = true
+	}
+	if l.tooBig || l.malformed != "" {
+		return
+	}
+	if strings.HasPrefix(f.Name, ":") {
+		l.addPseudo(f)
+		return
+	}
+	l.regular = true
+	if err := checkField(f.Name, f.Value); err != nil {
+		l.malformed = err.Error()
+		return
+	}
+	if l.fields == nil {
+		l.fields = make(http.Header)
+	}
+	l.fields.Add(f.Name, f.Value)
+}
+
+func (l *headerList) addPseudo(f hpack.HeaderField) {
+	switch {
+	case l.regular: // RFC 9113 §8.3
+		l.malformed = "pseudo-header " + f.Name + " after a regular field"
+		return
+	case !validValue(f.Value):
+		l.malformed = "invalid value of " + f.Name
+		return
+	}
+	switch f.Name {
+	case ":method", ":authority", ":scheme", ":path", ":status", ":protocol":
+	default:
+		l.malformed = fmt.Sprintf("unknown pseudo-header %q", f.Name)
+		return
+	}
+	if _, dup := l.pseudo[f.Name]; dup {
+		l.malformed = "repeated pseudo-header " + f.Name
+		return
+	}
+	if l.pseudo == nil {
+		l.pseudo = make(map[string]string, 2)
+	}
+	l.pseudo[f.Name] = f.Value
+}
+
+// has reports whether any of the pseudo-headers is there.
+func (l *headerList) has(names ...string) bool {
+	for _, n := range names {
+		if _, ok := l.pseudo[n]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// checkRequest returns what is wrong with a request, "" if nothing is. For a CONNECT, :method and
+// :authority are all there is (RFC 9113 §8.5).
+func (l *headerList) checkRequest() string {
+	switch {
+	case l.malformed != "":
+		return l.malformed
+	case l.has(":status"):
+		return "request with :status"
+	case l.has(":protocol"): // RFC 8441 §3: not without SETTINGS_ENABLE_CONNECT_PROTOCOL
+		return "extended CONNECT was not offered"
+	case l.pseudo[":method"] == "":
+		return "request without :method"
+	case l.pseudo[":method"] == http.MethodConnect:
+		if l.has(":scheme", ":path") {
+			return "CONNECT with :scheme or :path"
+		}
+		if l.pseudo[":authority"] == "" {
+			return "CONNECT without :authority"
+		}
+	case l.pseudo[":scheme"] == "" || l.pseudo[":path"] == "":
+		return "request without :scheme or :path"
+	}
+	return ""
+}
+
+// responseStatus returns a response's status (RFC 9113 §8.3.2), or what is wrong.
+func (l *headerList) responseStatus() (status int, fault string) {
+	switch {
+	case l.malformed != "":
+		return 0, l.malformed
+	case l.has(":method", ":authority", ":scheme", ":path", ":protocol"):
+		return 0, "response with request pseudo-headers"
+	}
+	s := l.pseudo[":status"]
+	status, err := strconv.Atoi(s)
+	// 101 has no meaning in HTTP/2 (RFC 9113 §8.6).
+	if err != nil || len(s) != 3 || status < 100 || status == 101 {
+		return 0, fmt.Sprintf("invalid :status %q", s)
+	}
+	return status, ""
+}
+
+// checkField checks the name and value of a regular field, as RFC 9113 §8.2 wants them.
+func checkField(name, value string) error {
+	switch {
+	case !validName(name):
+		return fmt.Errorf("invalid header name %q", name)
+	case !validValue(value):
+		return fmt.Errorf("invalid value of header %q", name)
+	}
+	switch name { // RFC 9113 §8.2.2
+	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
+		return fmt.Errorf("connection-specific header %q", name)
+	case "te":
+		if value != "trailers" {
+			return fmt.Errorf("header te: %q", value)
+		}
+	}
+	return nil
+}
+
+// validName reports whether s is a lower-case token (RFC 9113 §8.2.1, RFC 9110 §5.6.2).
+func validName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		lower := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
+		if !lower && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// validValue reports whether s may be a field value: no control characters but
+// tab, no white space around it (RFC 9113 §8.2.1).
+func validValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return s == "" || !isSpace(s[0]) && !isSpace(s[len(s)-1])
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' }
+
+// appendFields turns a header into fields to be sent, in lower case.
+func appendFields(fields []hpack.HeaderField, h http.Header) ([]hpack.HeaderField, error) {
+	for name, values := range h {
+		name = strings.ToLower(name)
+		for _, v := range values {
+			if err := checkField(name, v); err != nil {
+				return nil, fmt.Errorf("h2: %w", err)
+			}
+			fields = append(fields, hpack.HeaderField{Name: name, Value: v})
+		}
+	}
+	return fields, nil
+}
+
+// requestFields are those of a CONNECT (RFC 9113 §8.5).
+func requestFields(authority string, h http.Header) ([]hpack.HeaderField, error) {
+	if authority == "" || !validValue(authority) {
+		return nil, fmt.Errorf("h2: invalid authority %q", authority)
+	}
+	return appendFields([]hpack.HeaderField{
+		{Name: ":method", Value: http.MethodConnect},
+		{Name: ":authority", Value: authority},
+	}, h)
+}
+
+// responseFields are those of an answer.
+func responseFields(status int, h http.Header) ([]hpack.HeaderField, error) {
+	if status < 200 || status > 999 {
+		return nil, fmt.Errorf("h2: invalid status %d", status)
+	}
+	return appendFields([]hpack.HeaderField{
+		{Name: ":status", Value: strconv.Itoa(status)},
+	}, h)
+}

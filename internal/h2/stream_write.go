@@ -1,0 +1,144 @@
+package h2
+
+import (
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// A sendHalf is the sending direction of a stream. Conn.mu guards it.
+type sendHalf struct {
+	changed  sync.Cond // anything below
+	window   int64     // we may send this much; negative after SETTINGS shrank it
+	busy     bool      // a Write is under way
+	waiting  bool      // it is in the outbox's queue of writers
+	ended    bool      // END_STREAM is sent
+	err      error     // the stream is over
+	deadline deadline
+}
+
+// Write waits until all of p is taken over to be sent: flow control lets
+// it go, but the peer need not have received it. After a passed deadline, the bytes
+// that it did not take over were not sent, and the stream goes on.
+func (s *Stream) Write(p []byte) (int, error) { return s.write(p, true) }
+
+// TryWrite takes over as much of p as goes without blocking, possibly nothing.
+func (s *Stream) TryWrite(p []byte) (int, error) { return s.write(p, false) }
+
+func (s *Stream) write(p []byte, block bool) (n int, err error) {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s.send.busy && block && s.sendErr() == nil {
+		s.send.changed.Wait()
+	}
+	if err := s.sendErr(); err != nil || s.send.busy {
+		return 0, err
+	}
+	s.send.busy = true
+	for len(p) > 0 && err == nil {
+		if m := c.grant(s, len(p)); m > 0 {
+			c.sendData(s, p[:m])
+			n += m
+			p = p[m:]
+		} else if block {
+			c.awaitGrant(s)
+		} else {
+			break
+		}
+		err = s.sendErr()
+	}
+	if len(p) == 0 {
+		err = nil
+	}
+	s.send.busy = false
+	s.send.changed.Broadcast()
+	c.wakeWriters() // if this one was woken and did not use the room
+	c.flush(true)
+	return n, err
+}
+
+// sendErr says why nothing may be sent. c.mu is held.
+func (s *Stream) sendErr() error {
+	switch {
+	case s.send.err != nil:
+		return s.send.err
+	case s.send.ended:
+		return syscall.EPIPE
+	case !s.answered:
+		return errUnanswered
+	case s.send.deadline.passed():
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// grant returns how much of want may be sent now: both windows (RFC 9113
+// §5.2.1), the size of a frame and the room in the outbox allow it. c.mu is held.
+func (c *Conn) grant(s *Stream, want int) int {
+	n := min(int64(want), s.send.window, c.window)
+	return max(0, min(int(n), c.peer.maxFrameSize, maxSendFrame, c.out.room()))
+}
+
+// awaitGrant waits until more may be sent, or anything else about the stream has changed. c.mu is
+// held, and released meanwhile.
+func (c *Conn) awaitGrant(s *Stream) {
+	c.flush(false)
+	if c.grant(s, 1) > 0 || s.sendErr() != nil {
+		return
+	}
+	if s.send.window > 0 {
+		s.send.waiting = true
+		c.out.writers = append(c.out.writers, s)
+	} else {
+		c.wakeWriters() // leaves the room to others
+	}
+	s.send.changed.Wait()
+	if s.send.waiting {
+		s.send.waiting = false
+		if i := slices.Index(c.out.writers, s); i >= 0 {
+			c.out.writers = slices.Delete(c.out.writers, i, i+1)
+		}
+	}
+}
+
+// sendData adds a DATA frame to the outbox. A large one is sent at once, if nobody
+// else is sending: then most of it need not be copied. c.mu is held, and may be released meanwhile.
+func (c *Conn) sendData(s *Stream, p []byte) {
+	s.send.window -= int64(len(p))
+	c.window -= int64(len(p))
+	c.updates = min(c.updates+updatesPerFrame, maxUpdates)
+	b := c.out.bytes()
+	*b = appendFrameHeader(*b, len(p), http2.FrameData, 0, s.id)
+	if len(p) < directWrite || c.out.flushing || c.out.err != nil {
+		*b = append(*b, p...)
+		return
+	}
+	// Up to the end of a TLS record.
+	n := min(len(p), tlsRecordSize-len(*b)%tlsRecordSize)
+	*b = append(*b, p[:n]...)
+	c.out.flushing = true
+	c.send(p[n:])
+}
+
+// SetWriteDeadline moves the deadline of Write, also after it has passed.
+func (s *Stream) SetWriteDeadline(t time.Time) error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.over && s.send.err != nil {
+		return s.send.err
+	}
+	s.send.deadline.set(t, s.wakeWriter)
+	s.send.changed.Broadcast()
+	return nil
+}
+
+func (s *Stream) wakeWriter() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.send.changed.Broadcast()
+}
