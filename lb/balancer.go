@@ -2,6 +2,7 @@ package lb
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,48 +127,42 @@ func New[T any](c Config) (*Balancer[T], error) {
 func (b *Balancer[T]) Update(targets []Target[T]) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := checkTargets(targets); err != nil {
-		return err
+	if len(targets) > maxTargets {
+		return &TargetError{Index: maxTargets, Reason: "is one too many"}
 	}
 	states := make([]*state, len(targets))
 	byKey := make(map[string]*state, len(targets))
 	for i := range targets {
-		key := targets[i].Key
-		st := b.byKey[key]
-		if st == nil || key == "" {
-			b.lastID++
-			st = &state{id: b.lastID}
-		}
-		if key != "" {
-			byKey[key] = st
+		st, err := b.stateOf(i, &targets[i], byKey)
+		if err != nil {
+			return err
 		}
 		states[i] = st
 	}
-	b.targets = append([]Target[T](nil), targets...)
+	b.targets = slices.Clone(targets)
 	b.states, b.byKey = states, byKey
 	b.rebuild()
 	return nil
 }
 
-func checkTargets[T any](targets []Target[T]) error {
-	if len(targets) > maxTargets {
-		return &TargetError{Index: maxTargets, Reason: "is one too many"}
+// stateOf returns the state that the i-th target of an Update has already, or
+// a new one, and notes it in byKey.
+func (b *Balancer[T]) stateOf(i int, t *Target[T], byKey map[string]*state) (*state, error) {
+	if t.Health != Healthy && t.Health != Unhealthy {
+		return nil, &TargetError{i, t.Key, "unknown health " + t.Health.String()}
 	}
-	seen := make(map[string]struct{}, len(targets))
-	for i := range targets {
-		t := &targets[i]
-		if t.Health != Healthy && t.Health != Unhealthy {
-			return &TargetError{i, t.Key, "unknown health " + t.Health.String()}
-		}
-		if t.Key == "" {
-			continue
-		}
-		if _, again := seen[t.Key]; again {
-			return &TargetError{i, t.Key, "another target has the same key"}
-		}
-		seen[t.Key] = struct{}{}
+	st := b.byKey[t.Key]
+	if st == nil {
+		b.lastID++
+		st = &state{id: b.lastID}
 	}
-	return nil
+	if t.Key != "" {
+		if byKey[t.Key] != nil {
+			return nil, &TargetError{i, t.Key, "another target has the same key"}
+		}
+		byKey[t.Key] = st
+	}
+	return st, nil
 }
 
 // SetPolicy replaces the policy and keeps all else. A failure is a

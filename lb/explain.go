@@ -61,7 +61,7 @@ func (b *Balancer[T]) Explain() []Report[T] {
 			Failures:     int(e.state.failures.Load()),
 			EjectedUntil: e.state.ejection.until,
 		}
-		if e.verdict == InUse && s.policy.Mode != Passthrough {
+		if e.verdict == InUse {
 			reports[i].Share = float64(e.target.Weight) / float64(s.tiers[0].total())
 		}
 	}

@@ -3,6 +3,7 @@ package lb
 import (
 	"hash/fnv"
 	"slices"
+	"strconv"
 )
 
 // hashed returns the position that the table has for hash, or the first on a
@@ -18,44 +19,37 @@ func (t *tier) hashed(hash uint64, skip []int) int {
 	return t.randomExcept(func() uint64 { return mix(hash) }, skip)
 }
 
-// newTable fills a Maglev table (Eisenbud et al., NSDI 2016, §3.4): positions
-// take turns to claim the next free slot of their own permutation of the
-// slots, and take part in a turn as often as their weight says.
+// newTable fills a Maglev table (Eisenbud et al., NSDI 2016, section 3.4):
+// positions take turns, as often as their weights say, and each claims the
+// next free slot of its own permutation of the slots.
 func newTable(t *tier, keys []string) []int32 {
-	size := tableSize(len(t.members))
+	size := tableSize(t.size())
+	claims := make([]claim, t.size())
+	for p := range claims {
+		key := keys[p]
+		if key == "" {
+			key = "#" + strconv.Itoa(p) // not all the same permutation
+		}
+		claims[p] = newClaim(key, size)
+	}
 	table := make([]int32, size)
 	for i := range table {
 		table[i] = -1
 	}
-	claims := make([]claim, len(t.members))
-	var heaviest uint64
-	for p := range claims {
-		claims[p] = newClaim(keys[p], size)
-		heaviest = max(heaviest, t.weight(p))
-	}
-	for filled := uint64(0); ; {
-		for p := range claims {
-			c := &claims[p]
-			if c.credit += t.weight(p); c.credit < heaviest {
-				continue
-			}
-			c.credit -= heaviest
-			for table[c.next] >= 0 {
-				c.next = (c.next + c.skip) % size
-			}
-			table[c.next] = int32(p)
-			if filled++; filled == size {
-				return table
-			}
+	turns := interleave(t, size)
+	for i := range table {
+		p := turns[i%len(turns)]
+		c := &claims[p]
+		for table[c.next] >= 0 {
+			c.next = (c.next + c.skip) % size
 		}
+		table[c.next] = p
 	}
+	return table
 }
 
 // A claim walks the slots in the order that one target wants them.
-type claim struct {
-	next, skip uint64
-	credit     uint64 // of weight, until the next turn
-}
+type claim struct{ next, skip uint64 }
 
 func newClaim(key string, size uint64) claim {
 	h := fnv.New64a()

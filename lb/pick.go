@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"slices"
 )
 
@@ -41,12 +42,12 @@ func (b *Balancer[T]) Pick(r Request) (Pick[T], error) {
 	if s.err != nil {
 		return Pick[T]{}, s.err
 	}
-	e := b.choose(s, r)
-	if e == nil {
+	c := b.choose(s, r)
+	if c == nil {
 		return Pick[T]{}, s.excludedErr
 	}
-	e.state.inFlight.Add(1)
-	return Pick[T]{Value: e.target.Value, ID: e.state.id, balancer: b, state: e.state}, nil
+	c.state.inFlight.Add(1)
+	return Pick[T]{Value: c.value, ID: c.state.id, balancer: b, state: c.state}, nil
 }
 
 // Done reports how the Pick went and that it is over: at once if connecting
@@ -68,24 +69,26 @@ func (b *Balancer[T]) fresh() *snapshot[T] {
 		return s
 	}
 	if b.mu.TryLock() {
-		b.rebuild()
+		if b.current.Load() == s {
+			b.rebuild()
+		}
 		b.mu.Unlock()
 	}
 	return b.current.Load()
 }
 
 // choose returns nil if all targets are excluded.
-func (b *Balancer[T]) choose(s *snapshot[T], r Request) *entry[T] {
+func (b *Balancer[T]) choose(s *snapshot[T], r Request) *choice[T] {
 	if len(r.Exclude) == 0 {
 		t := &s.tiers[0]
-		return &s.entries[t.members[b.position(s, t, r.Hash, nil)]]
+		return &s.choices[t.first+b.position(s, t, r.Hash, nil)]
 	}
 	var room [16]int
 	for i := range s.tiers {
 		t := &s.tiers[i]
 		skip := s.positions(room[:0], r.Exclude, i)
-		if len(skip) < len(t.members) {
-			return &s.entries[t.members[b.position(s, t, r.Hash, skip)]]
+		if len(skip) < t.size() {
+			return &s.choices[t.first+b.position(s, t, r.Hash, skip)]
 		}
 	}
 	return nil
@@ -95,8 +98,9 @@ func (b *Balancer[T]) choose(s *snapshot[T], r Request) *entry[T] {
 // each once.
 func (s *snapshot[T]) positions(dst []int, exclude []ID, tier int) []int {
 	for _, id := range exclude {
-		if p, ok := s.places[id]; ok && p.tier == tier {
-			dst = append(dst, p.position)
+		i, ok := slices.BinarySearchFunc(s.places, id, func(p place, id ID) int { return cmp.Compare(p.id, id) })
+		if ok && s.places[i].tier == tier {
+			dst = append(dst, s.places[i].position)
 		}
 	}
 	slices.Sort(dst)
@@ -123,7 +127,7 @@ func (b *Balancer[T]) position(s *snapshot[T], t *tier, hash uint64, skip []int)
 // flight per weight, so that without load the shares are those of the weights.
 func (b *Balancer[T]) leastLoaded(s *snapshot[T], t *tier, skip []int) int {
 	first := t.randomExcept(b.rand, skip)
-	if len(t.members)-len(skip) == 1 {
+	if t.size()-len(skip) == 1 {
 		return first
 	}
 	second := t.randomExcept(b.rand, skip)
@@ -133,8 +137,8 @@ func (b *Balancer[T]) leastLoaded(s *snapshot[T], t *tier, skip []int) int {
 		slices.Sort(other)
 		second = t.randomExcept(b.rand, other)
 	}
-	x, y := &s.entries[t.members[first]], &s.entries[t.members[second]]
-	if x.state.inFlight.Load()*int64(y.target.Weight) <= y.state.inFlight.Load()*int64(x.target.Weight) {
+	x, y := &s.choices[t.first+first], &s.choices[t.first+second]
+	if x.state.inFlight.Load()*int64(y.weight) <= y.state.inFlight.Load()*int64(x.weight) {
 		return first
 	}
 	return second

@@ -3,16 +3,16 @@ package lb
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"time"
 )
 
 // A snapshot is all that a Pick looks at. It never changes.
 type snapshot[T any] struct {
 	policy  Policy
-	entries []entry[T] // in the order of Update
-	tiers   []tier     // best rank first
-	places  map[ID]place
+	entries []entry[T]  // in the order of Update
+	tiers   []tier      // best rank first
+	choices []choice[T] // those of each tier, one after the other
+	places  []place     // of the choices, by ID
 
 	err         error // of every Pick, if there are no tiers
 	excludedErr error // of a Pick that excludes all there is
@@ -28,8 +28,19 @@ type entry[T any] struct {
 	rank    int
 }
 
-// A place is where an entry stands in the tiers.
-type place struct{ tier, position int }
+// A choice is what a Pick needs of an entry, kept together for the sake of the
+// cache.
+type choice[T any] struct {
+	value  T
+	state  *state
+	weight uint32
+}
+
+// A place is where a target stands.
+type place struct {
+	id             ID
+	tier, position int
+}
 
 // rebuild makes a snapshot of what is known now. b.mu must be held.
 func (b *Balancer[T]) rebuild() {
@@ -37,13 +48,15 @@ func (b *Balancer[T]) rebuild() {
 	drains := b.drains.List()
 	now := b.now()
 	s.entries = make([]entry[T], len(b.targets))
-	for i, t := range b.targets {
+	for i := range s.entries {
 		e := &s.entries[i]
-		e.target, e.state = t, b.states[i]
-		e.verdict, e.rank = b.judge(&t, drains)
+		e.target, e.state = b.targets[i], b.states[i]
+		e.verdict, e.rank = b.judge(&e.target, drains)
 	}
-	s.eject(now)
-	s.makeTiers(b.algorithm)
+	if s.policy.Mode != Passthrough {
+		s.eject(now)
+		s.makeTiers(b.algorithm)
+	}
 	s.makeErrors()
 	b.current.Store(s)
 }
@@ -110,23 +123,26 @@ func (s *snapshot[T]) makeTiers(algorithm Algorithm) {
 			return cmp.Compare(s.entries[b].rank, s.entries[a].rank)
 		})
 	}
-	s.places = make(map[ID]place, len(usable))
+	s.choices = make([]choice[T], 0, len(usable))
+	s.places = make([]place, 0, len(usable))
 	for len(usable) > 0 {
-		rank := s.entries[usable[0]].rank
 		n := len(usable)
 		if s.policy.Mode == Failover {
+			rank := s.entries[usable[0]].rank
 			n = 1
 			for n < len(usable) && s.entries[usable[n]].rank == rank {
 				n++
 			}
 		}
-		s.addTier(rank, usable[:n:n], algorithm)
+		s.addTier(usable[:n], algorithm)
 		usable = usable[n:]
 	}
+	slices.SortFunc(s.places, func(a, b place) int { return cmp.Compare(a.id, b.id) })
 }
 
-func (s *snapshot[T]) addTier(rank int, members []int, algorithm Algorithm) {
-	t := tier{rank: rank, members: members, ends: make([]uint64, len(members))}
+// addTier makes the next tier of the given entries.
+func (s *snapshot[T]) addTier(members []int, algorithm Algorithm) {
+	t := tier{first: len(s.choices), ends: make([]uint64, len(members))}
 	keys := make([]string, len(members))
 	var sum uint64
 	for p, i := range members {
@@ -136,8 +152,9 @@ func (s *snapshot[T]) addTier(rank int, members []int, algorithm Algorithm) {
 		}
 		sum += uint64(e.target.Weight)
 		t.ends[p] = sum
-		keys[p] = cmp.Or(e.target.Key, "#"+strconv.Itoa(i))
-		s.places[e.state.id] = place{len(s.tiers), p}
+		keys[p] = e.target.Key
+		s.choices = append(s.choices, choice[T]{e.target.Value, e.state, e.target.Weight})
+		s.places = append(s.places, place{e.state.id, len(s.tiers), p})
 	}
 	switch algorithm {
 	case RoundRobin:

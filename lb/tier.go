@@ -2,22 +2,20 @@ package lb
 
 import (
 	"math/bits"
-	"slices"
 	"sort"
 )
 
 // maxTargets keeps the integer arithmetic of alias tables within 64 bits.
 const maxTargets = 1 << 30
 
-// A tier holds the targets of one rank, ready for drawing. Positions are
-// indexes of members.
+// A tier holds the weights of the targets of one rank, ready for drawing. They
+// are known here by their positions, from 0.
 type tier struct {
-	rank    int
-	members []int    // indexes of entries
-	ends    []uint64 // sum of the weights up to and including each position
-	alias   []column // WeightedRandom, LeastRequest
-	cycle   []int32  // RoundRobin: positions in their order
-	table   []int32  // Consistent: positions by hash
+	first int      // index of the choice that has position 0
+	ends  []uint64 // sum of the weights up to and including each position
+	alias []column // WeightedRandom, LeastRequest
+	cycle []int32  // RoundRobin: positions in their order
+	table []int32  // Consistent: positions by hash
 }
 
 // A column of an alias table belongs to two positions: its own, below the
@@ -26,6 +24,8 @@ type column struct {
 	threshold uint64
 	other     int32
 }
+
+func (t *tier) size() int { return len(t.ends) }
 
 func (t *tier) total() uint64 { return t.ends[len(t.ends)-1] }
 
@@ -39,7 +39,7 @@ func below(rand func() uint64, n uint64) uint64 {
 // random draws a position by weight, in constant time (Walker's alias method,
 // in exact integers).
 func (t *tier) random(rand func() uint64) int {
-	if len(t.members) == 1 {
+	if t.size() == 1 {
 		return 0
 	}
 	if t.alias == nil {
@@ -88,7 +88,7 @@ func (t *tier) weight(position int) uint64 {
 // weight, each filled up by at most one other position. To stay exact, every
 // weight is scaled by the number of positions and every column by the total.
 func newAlias(t *tier) []column {
-	n := len(t.members)
+	n := t.size()
 	columns := make([]column, n)
 	var small, large []int32
 	sort := func(i int32) {
@@ -110,70 +110,4 @@ func newAlias(t *tier) []column {
 		sort(rich)
 	}
 	return columns
-}
-
-// maxCycle bounds the slots of a cycle, except that every target has one.
-const maxCycle = 1 << 16
-
-func (t *tier) inTurn(turn uint64) int {
-	return int(t.cycle[turn%uint64(len(t.cycle))])
-}
-
-// newCycle lists positions, each as often as its share of the weights says, and
-// spread as evenly as possible: the k-th of w slots of a position is due at
-// (k+1/2)/w of the cycle. If the weights need more than maxCycle slots, shares
-// are rounded to what fits.
-func newCycle(t *tier) []int32 {
-	counts, length := slots(t)
-	type slot struct {
-		due      float64
-		position int32
-	}
-	due := make([]slot, 0, length)
-	for p, count := range counts {
-		for k := range count {
-			due = append(due, slot{(float64(k) + 0.5) / float64(count), int32(p)})
-		}
-	}
-	slices.SortStableFunc(due, func(a, b slot) int {
-		switch {
-		case a.due < b.due:
-			return -1
-		case a.due > b.due:
-			return 1
-		}
-		return 0
-	})
-	cycle := make([]int32, len(due))
-	for i, s := range due {
-		cycle[i] = s.position
-	}
-	return cycle
-}
-
-// slots returns how many slots of a cycle each position has, and their sum.
-func slots(t *tier) (counts []uint64, length int) {
-	var divisor uint64
-	for p := range t.members {
-		divisor = gcd(divisor, t.weight(p))
-	}
-	total := t.total() / divisor
-	limit := max(maxCycle, 4*uint64(len(t.members)))
-	counts = make([]uint64, len(t.members))
-	for p := range counts {
-		counts[p] = t.weight(p) / divisor
-		if total > limit {
-			share := float64(counts[p]) / float64(total)
-			counts[p] = max(1, uint64(share*float64(limit)+0.5))
-		}
-		length += int(counts[p])
-	}
-	return counts, length
-}
-
-func gcd(a, b uint64) uint64 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
 }
