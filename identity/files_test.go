@@ -1,0 +1,177 @@
+package identity
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
+
+// writeFiles writes a new certificate of that identity; it returns its serial.
+func writeFiles(t testing.TB, cfg FilesConfig, ca *CA, id spiffeid.ID) string {
+	t.Helper()
+	svid, err := ca.Issue(id, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs, key, err := svid.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, cfg.Certificates, certs)
+	writeFile(t, cfg.Key, key)
+	writeRoots(t, cfg.Roots, ca)
+	return svid.Certificates[0].SerialNumber.String()
+}
+
+func writeRoots(t testing.TB, name string, ca *CA) {
+	t.Helper()
+	roots, err := ca.Bundle().Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, name, roots)
+}
+
+func writeFile(t testing.TB, name string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func serialOf(t testing.TB, src Source) string {
+	t.Helper()
+	svid, err := src.GetX509SVID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return svid.Certificates[0].SerialNumber.String()
+}
+
+func TestFilesLayouts(t *testing.T) {
+	ca := newTestCA(t, east)
+	for name, layout := range map[string]func(string) FilesConfig{"istio": IstioFiles, "spiffe": SPIFFEFiles} {
+		t.Run(name, func(t *testing.T) {
+			cfg := layout(t.TempDir())
+			first := writeFiles(t, cfg, ca, bob)
+			f, err := OpenFiles(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if changed, err := f.Reload(); changed || err != nil {
+				t.Errorf("reload of the same: %t, %v", changed, err)
+			}
+			second := writeFiles(t, cfg, ca, bob)
+			if serialOf(t, f) != first {
+				t.Error("changed without a reload")
+			}
+			if changed, err := f.Reload(); !changed || err != nil || serialOf(t, f) != second {
+				t.Errorf("reload: %t, %v", changed, err)
+			}
+		})
+	}
+}
+
+func TestBrokenFilesKeepTheOld(t *testing.T) {
+	ca, other := newTestCA(t, east), newTestCA(t, west)
+	for name, breakIt := range map[string]func(t *testing.T, cfg FilesConfig){
+		"no certificates":  func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Certificates, []byte("nothing\n")) },
+		"empty key":        func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Key, nil) },
+		"no roots":         func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Roots, nil) },
+		"roots are a key":  func(t *testing.T, cfg FilesConfig) { copyFile(t, cfg.Roots, cfg.Key) },
+		"missing":          func(t *testing.T, cfg FilesConfig) { _ = os.Remove(cfg.Certificates) },
+		"huge":             func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Roots, make([]byte, maxFile+1)) },
+		"federated broken": func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Federated[west], []byte("x")) },
+		"key of another certificate": func(t *testing.T, cfg FilesConfig) {
+			old, err := os.ReadFile(cfg.Certificates)
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFiles(t, cfg, ca, bob)
+			writeFile(t, cfg.Certificates, old)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := IstioFiles(t.TempDir())
+			cfg.Federated = map[spiffeid.TrustDomain]string{west: filepath.Join(t.TempDir(), "west.pem")}
+			writeRoots(t, cfg.Federated[west], other)
+			first := writeFiles(t, cfg, ca, bob)
+			f, err := OpenFiles(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			breakIt(t, cfg)
+			if changed, err := f.Reload(); changed || err == nil {
+				t.Errorf("reload: %t, %v", changed, err)
+			}
+			if serialOf(t, f) != first {
+				t.Error("the old certificate is gone")
+			}
+			for _, td := range []spiffeid.TrustDomain{east, west} {
+				if b, err := f.GetX509BundleForTrustDomain(td); err != nil || b.Empty() {
+					t.Errorf("the roots of %s are gone: %v", td, err)
+				}
+			}
+			if _, err := OpenFiles(cfg); err == nil || !strings.Contains(err.Error(), ".pem") {
+				t.Errorf("opening broken files: %v, want an error that names the file", err)
+			}
+			second := writeFiles(t, cfg, ca, bob)
+			writeRoots(t, cfg.Federated[west], other)
+			if changed, err := f.Reload(); !changed || err != nil || serialOf(t, f) != second {
+				t.Errorf("after repair: %t, %v", changed, err)
+			}
+		})
+	}
+}
+
+func copyFile(t *testing.T, to, from string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, to, b)
+}
+
+func TestRunReloads(t *testing.T) {
+	ca := newTestCA(t, east)
+	cfg := IstioFiles(t.TempDir())
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		writeFiles(t, cfg, ca, bob)
+		f, err := OpenFiles(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := make(chan error)
+		go func() { done <- f.Run(ctx) }()
+
+		pass := func() { <-time.After(cfg.Interval + 11*time.Second); synctest.Wait() }
+		second := writeFiles(t, cfg, ca, bob)
+		pass()
+		if serialOf(t, f) != second {
+			t.Error("the new certificate was not loaded")
+		}
+		writeFile(t, cfg.Key, []byte("broken"))
+		pass()
+		if serialOf(t, f) != second || !strings.Contains(log.String(), "stay in service") {
+			t.Errorf("broken files were not reported: %s", log.String())
+		}
+		stop := errors.New("stop")
+		cancel(stop)
+		if err := <-done; !errors.Is(err, stop) {
+			t.Errorf("Run returned %v", err)
+		}
+	})
+}

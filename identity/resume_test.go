@@ -1,0 +1,93 @@
+package identity
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"testing"
+)
+
+// resumable returns two sides that resume, and their sources.
+func resumable(t *testing.T) (client, server *tls.Config, clientSrc, serverSrc *Memory) {
+	ca := newTestCA(t, east)
+	clientSrc, serverSrc = newTestSource(t, ca, alice), newTestSource(t, ca, bob)
+	client = configOf(t, mustClient(t, Config{Source: clientSrc, Peers: onlyID(bob), Resumption: true}))
+	server = configOf(t, mustServer(t, Config{Source: serverSrc, Peers: onlyID(alice), Resumption: true}))
+	if c, s := connect(client, server); c.err != nil || s.err != nil {
+		t.Fatalf("first connection: %v, %v", c.err, s.err)
+	}
+	return client, server, clientSrc, serverSrc
+}
+
+func TestResumptionIsOffByDefault(t *testing.T) {
+	ca := newTestCA(t, east)
+	client := configOf(t, mustClient(t, Config{Source: newTestSource(t, ca, alice), Peers: onlyID(bob)}))
+	server := configOf(t, mustServer(t, Config{Source: newTestSource(t, ca, bob), Peers: onlyID(alice)}))
+	for range 2 {
+		if c, s := connect(client, server); c.err != nil || s.err != nil || c.state.DidResume || s.state.DidResume {
+			t.Fatalf("client: %v, server: %v, resumed %t", c.err, s.err, s.state.DidResume)
+		}
+	}
+}
+
+func TestResumedConnectionHasPeerID(t *testing.T) {
+	client, server, _, _ := resumable(t)
+	c, s := connect(client, server)
+	if c.err != nil || s.err != nil || !c.state.DidResume || !s.state.DidResume {
+		t.Fatalf("client: %v, server: %v, resumed %t", c.err, s.err, s.state.DidResume)
+	}
+	if id, err := PeerID(c.state); err != nil || id != bob {
+		t.Errorf("client's peer is %v, %v", id, err)
+	}
+	if id, err := PeerID(s.state); err != nil || id != alice {
+		t.Errorf("server's peer is %v, %v", id, err)
+	}
+}
+
+// TestResumptionIsVerified withdraws trust between two connections. With the
+// check in VerifyPeerCertificate, which does not run on resumption, the second
+// one would be accepted.
+func TestResumptionIsVerified(t *testing.T) {
+	t.Run("server lost the bundle", func(t *testing.T) {
+		client, server, _, src := resumable(t)
+		src.RemoveBundle(east)
+		c, s := connect(client, server)
+		wantRefusal(t, s.err, CheckBundle)
+		if c.err == nil {
+			t.Error("client was not told")
+		}
+	})
+	t.Run("client lost the bundle", func(t *testing.T) {
+		client, server, src, _ := resumable(t)
+		src.RemoveBundle(east)
+		c, _ := connect(client, server)
+		wantRefusal(t, c.err, CheckBundle)
+	})
+	t.Run("server got another root", func(t *testing.T) {
+		client, server, _, src := resumable(t)
+		src.SetBundle(newTestCA(t, east).Bundle())
+		_, s := connect(client, server)
+		wantRefusal(t, s.err, CheckChain)
+	})
+	t.Run("client certificate was revoked", func(t *testing.T) {
+		client, server, peer, src := resumable(t)
+		svid, _ := peer.GetX509SVID()
+		src.Revoke(svid.Certificates[0])
+		_, s := connect(client, server)
+		wantRefusal(t, s.err, CheckRevoked)
+	})
+	t.Run("server's CA was revoked", func(t *testing.T) {
+		client, server, src, _ := resumable(t)
+		src.Revoke(rootOf(t, src))
+		c, _ := connect(client, server)
+		wantRefusal(t, c.err, CheckRevoked)
+	})
+}
+
+func rootOf(t *testing.T, src *Memory) *x509.Certificate {
+	t.Helper()
+	b, err := src.GetX509BundleForTrustDomain(east)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.X509Authorities()[0]
+}
