@@ -1,8 +1,12 @@
 package xds
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,8 +23,8 @@ type Type struct {
 	// the reason. These are reported to the server (NACK), and sent again after a reconnect; the
 	// rest of the update counts as applied. Required.
 	//
-	// Calls for all types of one Client come from one goroutine at a time. While Handle runs
-	// nothing more is read, so that a slow handler slows the server down.
+	// All calls of one Client come from one goroutine. While Handle runs nothing more is read,
+	// so that a slow handler slows the server down. It may call Subscribe and Unsubscribe.
 	Handle func(Update) (rejected map[string]error)
 }
 
@@ -73,38 +77,145 @@ type Client struct {
 
 	// Logger gets connection changes and rejected resources. Nil is silent.
 	Logger *slog.Logger
+
+	once     sync.Once
+	caches   []*cache // in the order of Types
+	byURL    map[string]*cache
+	events   chan event    // from link to apply
+	dropped  chan struct{} // some cache has names that were unsubscribed
+	dirty    chan struct{} // something is to be saved
+	finished chan struct{} // closed when Run has returned
+
+	mu     sync.Mutex // guards the caches, too
+	cancel context.CancelCauseFunc
+	closed bool
+	conv   *conversation // the stream that is open, if one is
+	status Status        // without Types
 }
 
 // Run keeps the client connected until the context is done or Close is called. It returns
-// a *ConfigError at once if a required field is missing, and otherwise the context's cause or
+// a *ConfigError at once if a field is missing or wrong, and otherwise the context's cause or
 // ErrClosed; never because of the server. It may be called once.
-func (c *Client) Run(ctx context.Context) error { return nil }
+func (c *Client) Run(ctx context.Context) error {
+	ctx, err := c.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer close(c.finished)
+	c.restore(ctx)
+	applied := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { c.link(ctx) })
+	wg.Go(func() { c.saveChanges(ctx, applied) })
+	c.apply(ctx)
+	close(applied)
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// begin checks the configuration, and marks the client as running. The context that it returns
+// ends with Close, too.
+func (c *Client) begin(ctx context.Context) (context.Context, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	c.init()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return nil, ErrClosed
+	case c.cancel != nil:
+		return nil, &ConfigError{Field: "Client", Reason: "Run was called before"}
+	}
+	ctx, c.cancel = context.WithCancelCause(ctx)
+	return ctx, nil
+}
+
+func (c *Client) check() error {
+	if c.Conn == nil {
+		return &ConfigError{Field: "Conn", Reason: "is required"}
+	}
+	if c.Node.ID == "" {
+		return &ConfigError{Field: "Node.ID", Reason: "is required"}
+	}
+	if _, err := nodeToProto(c.Node); err != nil {
+		return &ConfigError{Field: "Node.Metadata", Reason: err.Error()}
+	}
+	if len(c.Types) == 0 {
+		return &ConfigError{Field: "Types", Reason: "is empty"}
+	}
+	for i, t := range c.Types {
+		field := fmt.Sprintf("Types[%d]", i)
+		switch {
+		case t.URL == "":
+			return &ConfigError{Field: field + ".URL", Reason: "is required"}
+		case t.Handle == nil:
+			return &ConfigError{Field: field + ".Handle", Reason: "is required"}
+		case slices.ContainsFunc(c.Types[:i], func(other Type) bool { return other.URL == t.URL }):
+			return &ConfigError{Field: field + ".URL", Reason: "is there twice: " + t.URL}
+		}
+	}
+	return nil
+}
+
+// init makes the state, at the first call of any method.
+func (c *Client) init() {
+	c.once.Do(func() {
+		c.finished = make(chan struct{})
+		c.events = make(chan event)
+		c.dropped = make(chan struct{}, 1)
+		c.dirty = make(chan struct{}, 1)
+		c.byURL = make(map[string]*cache, len(c.Types))
+		for _, t := range c.Types {
+			k := newCache(t)
+			c.caches = append(c.caches, k)
+			c.byURL[t.URL] = k
+		}
+		c.status.Since = time.Now()
+	})
+}
 
 // Close ends Run, and waits until it has returned and the last state is saved. It may be called
-// several times.
-func (c *Client) Close() error { return nil }
-
-// Subscribe asks for names of a type that is OnDemand. They stay subscribed over reconnects.
-// It does not wait.
-func (c *Client) Subscribe(typeURL string, names ...string) error { return nil }
-
-// Unsubscribe takes back Subscribe. Resources of these names are removed at once, by an Update,
-// even if they came along with others. The server is told with the next Subscribe, because
-// istiod answers a request that only unsubscribes with the removal of everything else.
-func (c *Client) Unsubscribe(typeURL string, names ...string) error { return nil }
-
-// Fetch subscribes to a name, and waits until the server has answered for it. It reports whether
-// there is such a resource, by name or by alias. If the client already holds it, it returns at once.
-func (c *Client) Fetch(ctx context.Context, typeURL, name string) (found bool, err error) {
-	return false, nil
+// several times, but not by a Handle.
+func (c *Client) Close() error {
+	c.init()
+	c.mu.Lock()
+	if c.cancel == nil && !c.closed {
+		close(c.finished) // Run was never called
+	}
+	c.closed = true
+	cancel := c.cancel
+	c.mu.Unlock()
+	if cancel != nil {
+		cancel(ErrClosed)
+	}
+	<-c.finished
+	return nil
 }
 
 // Synced returns a channel that is closed when the first response of that type was handled and
 // acknowledged. It is nil for a type that the client does not have.
-func (c *Client) Synced(typeURL string) <-chan struct{} { return nil }
+func (c *Client) Synced(typeURL string) <-chan struct{} {
+	c.init()
+	if k := c.byURL[typeURL]; k != nil {
+		return k.synced
+	}
+	return nil
+}
 
 // Status says how the client is doing.
-func (c *Client) Status() Status { return Status{} }
+func (c *Client) Status() Status {
+	c.init()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st := c.status
+	st.Types = make([]TypeStatus, len(c.caches))
+	for i, k := range c.caches {
+		st.Types[i] = k.snapshot()
+	}
+	return st
+}
 
 // Status is a snapshot of a Client.
 type Status struct {
@@ -139,4 +250,14 @@ type TypeStatus struct {
 	// Rejected counts resources that Handle has refused. LastError is the detail of the last NACK.
 	Rejected  uint64
 	LastError string
+}
+
+func (c *Client) maxRequestBytes() int        { return cmp.Or(c.MaxRequestBytes, 4<<20-64<<10) }
+func (c *Client) maxResponseBytes() int       { return cmp.Or(c.MaxResponseBytes, 200<<20) }
+func (c *Client) minBackoff() time.Duration   { return cmp.Or(c.MinBackoff, 100*time.Millisecond) }
+func (c *Client) maxBackoff() time.Duration   { return cmp.Or(c.MaxBackoff, 15*time.Second) }
+func (c *Client) saveInterval() time.Duration { return cmp.Or(c.SaveInterval, 10*time.Second) }
+
+func (c *Client) logger() *slog.Logger {
+	return cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 }

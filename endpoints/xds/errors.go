@@ -26,16 +26,24 @@ func (e *TypeError) Error() string { return fmt.Sprintf("xds: type %q: %s", e.Ty
 
 // CorruptError says that a FileStore's file is not what was saved.
 type CorruptError struct {
-	Path   string
-	Reason string
-	Err    error // may be nil
+	Path string
+	Err  error // what is wrong with it
 }
 
 func (e *CorruptError) Error() string {
-	if e.Err != nil {
-		return fmt.Sprintf("xds: store %s: %s: %v", e.Path, e.Reason, e.Err)
-	}
-	return fmt.Sprintf("xds: store %s: %s", e.Path, e.Reason)
+	return fmt.Sprintf("xds: store %s is corrupt: %v", e.Path, e.Err)
 }
 
 func (e *CorruptError) Unwrap() error { return e.Err }
+
+// RejectedError says that a server has a resource which Type.Handle refused.
+type RejectedError struct {
+	TypeURL, Name string
+	Err           error // from Handle
+}
+
+func (e *RejectedError) Error() string {
+	return fmt.Sprintf("xds: %s %s rejected: %v", e.TypeURL, e.Name, e.Err)
+}
+
+func (e *RejectedError) Unwrap() error { return e.Err }

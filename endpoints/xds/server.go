@@ -1,11 +1,19 @@
 package xds
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Source says which resources of a type a client sees.
@@ -70,20 +78,122 @@ type Server struct {
 
 	// Logger gets streams that come and go, and NACKs. Nil is silent.
 	Logger *slog.Logger
+
+	mu      sync.Mutex
+	streams map[*stream]struct{}
+	drained chan struct{} // made by Shutdown, closed when no stream is left
 }
 
 // Anonymous is an Authenticate that accepts everyone, with nil as the peer.
 func Anonymous(context.Context) (any, error) { return nil, nil }
 
 // Register makes r serve aggregated discovery.
-func (s *Server) Register(r grpc.ServiceRegistrar) {}
+func (s *Server) Register(r grpc.ServiceRegistrar) { r.RegisterService(serviceDesc(s), nil) }
+
+func (s *Server) serveDelta(_ any, ss grpc.ServerStream) error {
+	return s.serve(ss, deltaVariant{identifier: s.identifier()})
+}
+
+func (s *Server) serveSotw(_ any, ss grpc.ServerStream) error {
+	return s.serve(ss, sotwVariant{identifier: s.identifier()})
+}
+
+// serve runs one stream until it ends.
+func (s *Server) serve(ss grpc.ServerStream, v variant) error {
+	st := &stream{
+		server:    s,
+		grpc:      ss,
+		variant:   v,
+		id:        strconv.FormatUint(rand.Uint64(), 36),
+		connected: time.Now(),
+		asked:     make(chan struct{}, 1),
+		changed:   make(chan struct{}, 1),
+		ended:     make(chan struct{}),
+	}
+	if err := s.enter(st); err != nil {
+		return err
+	}
+	readerDone := make(chan struct{})
+	go func() {
+		defer close(readerDone)
+		st.run()
+	}()
+	go func() {
+		defer s.leave(st)
+		st.write()
+		<-readerDone
+	}()
+	<-st.ended // the goroutines end when the handler has returned, if they have not
+	return st.err
+}
+
+// enter admits a stream.
+func (s *Server) enter(st *stream) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams == nil {
+		s.streams = make(map[*stream]struct{})
+	}
+	switch {
+	case s.drained != nil:
+		return errShutdown
+	case len(s.streams) >= s.maxStreams():
+		return status.Error(codes.ResourceExhausted, "too many streams")
+	}
+	s.streams[st] = struct{}{}
+	return nil
+}
+
+// leave forgets a stream whose goroutines have ended.
+func (s *Server) leave(st *stream) {
+	st.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, st)
+	if s.drained != nil && len(s.streams) == 0 {
+		close(s.drained)
+	}
+}
+
+var errShutdown = status.Error(codes.Unavailable, "the server is shutting down")
 
 // Shutdown ends all streams with codes.Unavailable, refuses new ones, and waits until the last
 // has ended or the context is done. It may be called several times.
-func (s *Server) Shutdown(ctx context.Context) error { return nil }
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if s.drained == nil {
+		s.drained = make(chan struct{})
+		if len(s.streams) == 0 {
+			close(s.drained)
+		}
+	}
+	drained := s.drained
+	for st := range s.streams {
+		st.end(errShutdown)
+	}
+	s.mu.Unlock()
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
 
 // Clients lists the streams that are open, the oldest first.
-func (s *Server) Clients() []ClientStatus { return nil }
+func (s *Server) Clients() []ClientStatus {
+	s.mu.Lock()
+	streams := slices.Collect(maps.Keys(s.streams))
+	s.mu.Unlock()
+	var all []ClientStatus
+	for _, st := range streams {
+		if status, open := st.snapshot(); open {
+			all = append(all, status)
+		}
+	}
+	slices.SortFunc(all, func(a, b ClientStatus) int { return a.Connected.Compare(b.Connected) })
+	return all
+}
 
 // ClientStatus describes one open stream.
 type ClientStatus struct {
@@ -108,4 +218,24 @@ type StreamType struct {
 	// Rejected counts NACKs; LastError is the detail of the last one.
 	Rejected  uint64
 	LastError string
+}
+
+// sent counts a response.
+func (t *StreamType) sent(nonce string, d delta) {
+	t.Sent = nonce
+	t.Responses++
+	t.Resources += uint64(len(d.upserts))
+	t.Removals += uint64(len(d.removals))
+}
+
+func (s *Server) identifier() string         { return cmp.Or(s.Identifier, "eastwest") }
+func (s *Server) maxStreams() int            { return cmp.Or(s.MaxStreams, 10_000) }
+func (s *Server) maxTypes() int              { return cmp.Or(s.MaxTypes, 16) }
+func (s *Server) maxSubscriptions() int      { return cmp.Or(s.MaxSubscriptions, 100_000) }
+func (s *Server) maxResponseBytes() int      { return cmp.Or(s.MaxResponseBytes, 32<<20) }
+func (s *Server) pushDelay() time.Duration   { return cmp.Or(s.PushDelay, 10*time.Millisecond) }
+func (s *Server) sendTimeout() time.Duration { return cmp.Or(s.SendTimeout, time.Minute) }
+
+func (s *Server) logger() *slog.Logger {
+	return cmp.Or(s.Logger, slog.New(slog.DiscardHandler))
 }

@@ -1,0 +1,123 @@
+package xds
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	discoverypb "github.com/eastwest-mesh/eastwest/internal/pb/discovery/v1"
+)
+
+// entryOverhead is an upper bound of the bytes that a name, or a name with its version, takes in
+// a request besides its own: tags and lengths.
+const entryOverhead = 16
+
+// firstRequest makes the first request of a stream for this type: what the client holds, and
+// what it wants. Both may be more than fits into one request.
+//
+//   - Of what is held, as many as fit are listed. The rest is in doubt: the server sends it
+//     again, as it does not know that the client has it, and what is not in its first answer is
+//     gone.
+//   - Of the names wanted, those that do not fit follow in other requests; so do the names held
+//     but not listed of an on-demand type, for which the server then answers one by one.
+func (k *cache) firstRequest(node *discoverypb.Node, limit int) *discoverypb.DeltaDiscoveryRequest {
+	req := &discoverypb.DeltaDiscoveryRequest{Node: node, TypeUrl: k.URL}
+	k.ask, k.drop, k.doubt = nil, nil, make(map[string]struct{})
+	clear(k.ignored)
+	clear(k.absent)
+	clear(k.refused)
+	limit -= proto.Size(node) + len(k.URL) + 2*entryOverhead
+	if k.OnDemand {
+		limit -= k.subscribeFirst(req, limit)
+	}
+	req.InitialResourceVersions = make(map[string]string, len(k.held))
+	for _, name := range slices.Sorted(maps.Keys(k.held)) {
+		version := k.held[name].Version
+		if limit -= len(name) + len(version) + entryOverhead; limit >= 0 {
+			req.InitialResourceVersions[name] = version
+			continue
+		}
+		limit = -1 // so that those left out are the last ones
+		if k.OnDemand {
+			k.ask = append(k.ask, name)
+		} else {
+			k.doubt[name] = struct{}{}
+		}
+	}
+	return req
+}
+
+// subscribeFirst puts into the first request as many of the wanted names as fit, and returns
+// their size. With none, the request subscribes to everything and unsubscribes from it: without
+// names it would be a wildcard request.
+func (k *cache) subscribeFirst(req *discoverypb.DeltaDiscoveryRequest, limit int) int {
+	if len(k.wanted) == 0 {
+		req.ResourceNamesSubscribe = []string{Wildcard}
+		req.ResourceNamesUnsubscribe = []string{Wildcard}
+		return 2 * entryOverhead
+	}
+	k.ask = slices.Sorted(maps.Keys(k.wanted))
+	var size int
+	req.ResourceNamesSubscribe, size = takeNames(&k.ask, limit)
+	return size
+}
+
+// nextRequest makes a request for the names that are still to be asked for, or returns nil.
+// Names to unsubscribe from wait for names to subscribe to; see Client.Unsubscribe.
+func (k *cache) nextRequest(limit int) *discoverypb.DeltaDiscoveryRequest {
+	if len(k.ask) == 0 {
+		return nil
+	}
+	limit -= len(k.URL) + entryOverhead
+	req := &discoverypb.DeltaDiscoveryRequest{TypeUrl: k.URL}
+	var size int
+	req.ResourceNamesSubscribe, size = takeNames(&k.ask, limit)
+	req.ResourceNamesUnsubscribe, _ = takeNames(&k.drop, limit-size)
+	return req
+}
+
+// takeNames takes from the front of names as many as fit into limit bytes, but at least one, and
+// returns them with their size.
+func takeNames(names *[]string, limit int) ([]string, int) {
+	size, n := 0, 0
+	for n < len(*names) && (n == 0 || size+len((*names)[n])+entryOverhead <= limit) {
+		size += len((*names)[n]) + entryOverhead
+		n++
+	}
+	taken := (*names)[:n:n]
+	*names = (*names)[n:]
+	return taken, size
+}
+
+// ack answers a response; with rejected resources it is a NACK that names them.
+func ack(resp *discoverypb.DeltaDiscoveryResponse, rejected map[string]error) *discoverypb.DeltaDiscoveryRequest {
+	req := &discoverypb.DeltaDiscoveryRequest{TypeUrl: resp.GetTypeUrl(), ResponseNonce: resp.GetNonce()}
+	if len(rejected) > 0 {
+		req.ErrorDetail = &discoverypb.Status{Code: int32(codes.InvalidArgument), Message: rejections(rejected)}
+	}
+	return req
+}
+
+// maxDetail bounds the text of a NACK.
+const maxDetail = 4 << 10
+
+// rejections is the text of a NACK: each resource with the reason, as far as they fit.
+func rejections(rejected map[string]error) string {
+	var text strings.Builder
+	for i, name := range slices.Sorted(maps.Keys(rejected)) {
+		line := fmt.Sprintf("%s: %v", name, rejected[name])
+		if text.Len()+len(line) > maxDetail && i > 0 {
+			fmt.Fprintf(&text, "; and %d more", len(rejected)-i)
+			break
+		}
+		if i > 0 {
+			text.WriteString("; ")
+		}
+		text.WriteString(line[:min(len(line), maxDetail)])
+	}
+	return strings.ToValidUTF8(text.String(), "?")
+}
