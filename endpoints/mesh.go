@@ -1,7 +1,12 @@
 package endpoints
 
 import (
+	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -9,22 +14,28 @@ import (
 type Compat uint8
 
 const (
-	// Native shows one workload for each (network, cluster, gateway), with the capacity of healthy backends only and their common locality.
+	// Native shows one workload for each (network, cluster, gateway), with the capacity of the healthy
+	// backends only, and the locality that they have in common.
 	Native Compat = iota
-	// Istio shows exactly what istiod shows: one for each network, through one gateway, counting unhealthy backends.
+	// Istio shows exactly what istiod shows: one for each network, through one gateway, counting
+	// unhealthy backends.
 	Istio
 )
 
+// String returns native or istio.
+func (c Compat) String() string { return enumName("Compat", int(c), "native", "istio") }
+
 // Config configures a Mesh. The zero value works.
 type Config struct {
-	Compat Compat // default: Native
+	// Compat is how views show other networks. The default is Native.
+	Compat Compat
 
-	// VIPs gives addresses to global services that have none on a client's network.
-	// If nil, such services have no address there. Ignored with Compat Istio.
+	// VIPs gives addresses to global services that a client's cluster does not have and that have none on
+	// its network. If nil, such services have no address there. It is not used with Compat Istio.
 	VIPs VIPs
 }
 
-// VIPs hands out virtual addresses. Calls come one at a time.
+// VIPs hands out virtual addresses. Calls come one at a time, with the mesh locked: they must not call it.
 type VIPs interface {
 	// Assign returns the addresses of a host: always the same ones until it is released.
 	Assign(hostname string) ([]netip.Addr, error)
@@ -32,33 +43,145 @@ type VIPs interface {
 	Release(hostname string)
 }
 
-// A Mesh merges what any number of clusters tell, and serves views of it. All methods are safe for concurrent use.
-type Mesh struct{}
+// A Mesh merges what any number of clusters tell, and serves views of it. The views depend on the facts only, not on the
+// order in which they came. All methods are safe for concurrent use.
+type Mesh struct {
+	config Config
+
+	mu       sync.Mutex
+	clusters map[string]*cluster
+	local    string // the ID of the local cluster, if any
+	services map[string]*serviceState
+	fronts   fronts
+	views    map[Client]*sharedView
+	vips     vipTable
+	dirt     dirt
+}
 
 // New returns an empty mesh.
-func New(c Config) *Mesh { panic("not implemented") }
+func New(c Config) *Mesh {
+	return &Mesh{
+		config:   c,
+		clusters: make(map[string]*cluster),
+		services: make(map[string]*serviceState),
+		fronts:   make(fronts),
+		views:    make(map[Client]*sharedView),
+		vips:     vipTable{source: c.VIPs, hosts: make(map[string]*vipHost)},
+		dirt:     newDirt(),
+	}
+}
 
 // SetCluster adds a cluster or changes what is known of it. The facts of a cluster that is already there stay.
-func (m *Mesh) SetCluster(c Cluster) error { panic("not implemented") }
+func (m *Mesh) SetCluster(c Cluster) error {
+	if c.TrustDomain == "" {
+		c.TrustDomain = DefaultTrustDomain
+	}
+	if err := checkCluster(c); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.Local && m.local != "" && m.local != c.ID {
+		return &FactError{Cluster: c.ID, Field: "Local", Problem: fmt.Sprintf("cluster %s is the local one already", m.local)}
+	}
+	have := m.clusters[c.ID]
+	switch {
+	case have == nil:
+		m.clusters[c.ID] = newCluster(c)
+	case have.Cluster == c:
+		return nil
+	default:
+		m.changeCluster(have, c)
+	}
+	if c.Local {
+		m.local = c.ID
+	} else if m.local == c.ID {
+		m.local = ""
+	}
+	m.dirt.all = true
+	m.publish()
+	return nil
+}
 
 // RemoveCluster removes a cluster and all that it told. It reports whether the cluster was there.
-func (m *Mesh) RemoveCluster(id string) bool { panic("not implemented") }
+func (m *Mesh) RemoveCluster(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.clusters[id]
+	if c == nil {
+		return false
+	}
+	m.resync(c, &Change{})
+	delete(m.clusters, id)
+	if m.local == id {
+		m.local = ""
+		m.dirt.all = true
+	}
+	m.publish()
+	return true
+}
 
-// SetStale says that a cluster has not been heard since that time: its facts stay, marked. The zero time, or a Change with Resync, says that it is back.
-func (m *Mesh) SetStale(id string, since time.Time) error { panic("not implemented") }
+// SetStale says that a cluster has not been heard since that time: its facts stay, marked in Clusters. The
+// zero time says that it is back; so does a Change with Resync.
+func (m *Mesh) SetStale(id string, since time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.clusters[id]
+	if c == nil {
+		return unknownCluster(id)
+	}
+	c.stale, c.staleSince = !since.IsZero(), since
+	return nil
+}
 
-// Apply applies changes, in order, as one: views change once. Objects that are not valid are refused, each named by a *FactError in the
-// joined error, and keep their last good state; everything else is applied. Removing what is not there is not an error.
-func (m *Mesh) Apply(changes ...Change) error { panic("not implemented") }
+// Apply applies changes, in order, as one: each view changes at most once. Objects that are not valid are
+// refused, each named by a *FactError in the joined error, and keep their last good state; everything else is applied.
+// To remove what is not there is not an error. The mesh keeps the objects: they must not be changed afterwards.
+func (m *Mesh) Apply(changes ...Change) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var errs []error
+	for i := range changes {
+		c := m.clusters[changes[i].Cluster]
+		if c == nil {
+			errs = append(errs, unknownCluster(changes[i].Cluster))
+			continue
+		}
+		errs = append(errs, m.apply(c, &changes[i])...)
+	}
+	m.publish()
+	return errors.Join(errs...)
+}
 
-// View returns the view of a client. The caller closes it.
-func (m *Mesh) View(c Client) *View { panic("not implemented") }
+func unknownCluster(id string) error {
+	return &FactError{Cluster: id, Problem: "unknown cluster"}
+}
 
 // Clusters returns the clusters, sorted by ID.
-func (m *Mesh) Clusters() []ClusterStatus { panic("not implemented") }
+func (m *Mesh) Clusters() []ClusterStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []ClusterStatus
+	for _, id := range slices.Sorted(maps.Keys(m.clusters)) {
+		all = append(all, m.clusters[id].status())
+	}
+	return all
+}
 
 // Conflicts returns what clusters disagree about at the moment, sorted by service and field.
-func (m *Mesh) Conflicts() []Conflict { panic("not implemented") }
+func (m *Mesh) Conflicts() []Conflict {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []Conflict
+	for _, key := range slices.Sorted(maps.Keys(m.services)) {
+		all = append(all, m.services[key].conflicts...)
+	}
+	return all
+}
 
 // Problems returns what is wrong at the moment besides conflicts, such as a *VIPError.
-func (m *Mesh) Problems() []error { panic("not implemented") }
+func (m *Mesh) Problems() []error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.vips.problems()
+}

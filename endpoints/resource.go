@@ -17,10 +17,12 @@ func (r Resource) Name() string {
 	return ""
 }
 
-// Equal reports whether r and o are the same on the wire.
-func (r Resource) Equal(o Resource) bool { panic("not implemented") }
+// Equal reports whether r and o hold the same.
+func (r Resource) Equal(o Resource) bool {
+	return r.Service.Equal(o.Service) && r.Workload.Equal(o.Workload)
+}
 
-// A Delta is what changed between two states of a view, by name. Upserts and Removed are sorted by name.
+// A Delta is what changed between two states of a view, by name. Deltas that this package makes are sorted by name.
 type Delta struct {
 	Upserts []Resource
 	Removed []string

@@ -3,6 +3,10 @@ package endpoints
 import (
 	"context"
 	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 // Role is what a client of a view does with it.
@@ -10,8 +14,8 @@ type Role uint8
 
 const (
 	NodeProxy   Role = iota // sees what its workloads may reach, other networks through their gateways
-	GatewayRole             // sees only global services and what backs them on its own network
-	Sidecar                 // as NodeProxy; other networks through gateways' SNI ports, by locality
+	GatewayRole             // sees only global services, their waypoints, and what backs them on its own network
+	Sidecar                 // as NodeProxy, but other networks by locality, through the gateways that have an SNI port
 )
 
 // String returns node-proxy, gateway or sidecar.
@@ -20,43 +24,150 @@ func (r Role) String() string { return enumName("Role", int(r), "node-proxy", "g
 // A Client stands for all clients that see the mesh alike.
 type Client struct {
 	Network string
-	Cluster string // its own copy of a service is preferred; services that are not global are seen only from their cluster
+	Cluster string // services that are not global are seen only from their cluster, and its own copy is preferred
 	Role    Role
 }
 
-// A View is the mesh as one Client sees it. It is safe for concurrent use. It follows the mesh until it is closed.
-type View struct{}
-
-// Client returns whose view it is.
-func (v *View) Client() Client { panic("not implemented") }
-
-// Snapshot returns the current state. It costs nothing and never blocks.
-func (v *View) Snapshot() *Snapshot { panic("not implemented") }
-
-// Watch yields what is in the view (all of it, or the difference to since if that is not nil), then each change, until ctx is done
-// or the view is closed. Changes that happen while the caller is busy come together, each name once with its latest state: a slow caller costs no memory
-// beyond the state it has last seen. The Snapshot is the state that the Delta leads to: give it to Watch to go on later.
-func (v *View) Watch(ctx context.Context, since *Snapshot) iter.Seq2[*Snapshot, Delta] {
-	panic("not implemented")
+// A View is the mesh as one Client sees it. It follows the mesh until it is closed. It is safe for concurrent use.
+type View struct {
+	mesh   *Mesh
+	shared *sharedView
+	once   sync.Once
+	closed chan struct{}
 }
 
-// Close gives the view up. When all who asked for it have closed it, the mesh stops maintaining it. It is idempotent.
-func (v *View) Close() error { panic("not implemented") }
+// A sharedView is what the views of equal clients have in common. The mesh's lock guards users, gateways and waypoints.
+type sharedView struct {
+	client    Client
+	users     int
+	gateways  []string // names of the workloads that stand for gateways
+	waypoints waypointUsers
+	current   atomic.Pointer[viewState]
+}
+
+// A viewState is a state of a view, and how to learn that there is a newer one.
+type viewState struct {
+	snapshot *Snapshot
+	next     chan struct{}
+}
+
+// View returns the view of a client. The caller closes it.
+func (m *Mesh) View(c Client) *View {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := m.views[c]
+	if v == nil {
+		v = &sharedView{client: c, waypoints: make(waypointUsers)}
+		v.current.Store(&viewState{&Snapshot{}, make(chan struct{})})
+		m.views[c] = v
+		m.build(v)
+	}
+	v.users++
+	return &View{mesh: m, shared: v, closed: make(chan struct{})}
+}
+
+// Client returns whose view it is.
+func (v *View) Client() Client { return v.shared.client }
+
+// Snapshot returns the current state, after Close the last one. It never blocks.
+func (v *View) Snapshot() *Snapshot { return v.shared.current.Load().snapshot }
+
+// Watch yields what is in the view (all of it, or the difference to since if that is not nil) and then each change,
+// until ctx is done or the view is closed. Changes that happen while the caller is busy come together, each name once with its latest
+// state: a slow caller costs no more memory than the state that it has seen last. The Snapshot is the state that the Delta leads
+// to: give it to Watch to go on later.
+func (v *View) Watch(ctx context.Context, since *Snapshot) iter.Seq2[*Snapshot, Delta] {
+	return func(yield func(*Snapshot, Delta) bool) {
+		first := true
+		for ctx.Err() == nil {
+			state := v.shared.current.Load()
+			if d := state.snapshot.Since(since); first || !d.Empty() {
+				if !yield(state.snapshot, d) {
+					return
+				}
+			}
+			first, since = false, state.snapshot
+			select {
+			case <-state.next:
+			case <-v.closed:
+				return
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// Close gives the view up. Once all who asked for it have closed it, the mesh stops maintaining it. It is idempotent.
+func (v *View) Close() error {
+	v.once.Do(func() {
+		close(v.closed)
+		v.mesh.mu.Lock()
+		defer v.mesh.mu.Unlock()
+		v.shared.users--
+		if v.shared.users == 0 {
+			delete(v.mesh.views, v.shared.client)
+		}
+	})
+	return nil
+}
 
 // A Snapshot is an immutable state of a view.
-type Snapshot struct{}
+type Snapshot struct {
+	version   uint64
+	resources pmap[string, Resource]
+}
 
-// Version counts the changes of the view. It means nothing outside this process.
-func (s *Snapshot) Version() uint64 { panic("not implemented") }
+// Version counts the changes of the view. It means nothing outside of this process.
+func (s *Snapshot) Version() uint64 { return s.version }
 
 // Len returns the number of resources.
-func (s *Snapshot) Len() int { panic("not implemented") }
+func (s *Snapshot) Len() int { return s.resources.Len() }
 
 // Get returns the resource of that name.
-func (s *Snapshot) Get(name string) (Resource, bool) { panic("not implemented") }
+func (s *Snapshot) Get(name string) (Resource, bool) { return s.resources.Get(name) }
 
 // All yields all resources in no particular order.
-func (s *Snapshot) All() iter.Seq[Resource] { panic("not implemented") }
+func (s *Snapshot) All() iter.Seq[Resource] {
+	return func(yield func(Resource) bool) {
+		for _, r := range s.resources.All() {
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
 
-// Since returns what changed from old, nil being the empty state, to s. It costs as much as there are changes.
-func (s *Snapshot) Since(old *Snapshot) Delta { panic("not implemented") }
+// Since returns what changed from old, nil being the empty state, to s. It costs about as much as there are
+// changes, if both are states of one view.
+func (s *Snapshot) Since(old *Snapshot) Delta {
+	if old == nil {
+		old = &Snapshot{}
+	}
+	var d Delta
+	s.resources.diff(old.resources, func(x pdiff[string, Resource]) {
+		if x.new == (Resource{}) {
+			d.Removed = append(d.Removed, x.key)
+		} else {
+			d.Upserts = append(d.Upserts, x.new)
+		}
+	})
+	sortResources(d.Upserts)
+	slices.Sort(d.Removed)
+	return d
+}
+
+// sortResources sorts by name. Names are made once, not at each comparison: those of services are put together.
+func sortResources(all []Resource) {
+	type named struct {
+		name string
+		Resource
+	}
+	byName := make([]named, len(all))
+	for i, r := range all {
+		byName[i] = named{r.Name(), r}
+	}
+	slices.SortFunc(byName, func(a, b named) int { return strings.Compare(a.name, b.name) })
+	for i := range byName {
+		all[i] = byName[i].Resource
+	}
+}

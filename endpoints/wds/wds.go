@@ -1,6 +1,9 @@
 package wds
 
 import (
+	"hash/fnv"
+	"strconv"
+
 	"github.com/eastwest-mesh/eastwest/endpoints"
 )
 
@@ -11,22 +14,27 @@ const (
 	AuthorizationTypeURL = "type.googleapis.com/istio.security.Authorization"
 )
 
-// EncodeAddress returns the istio.workload.Address of a resource, for AddressTypeURL. Equal resources give equal bytes.
-func EncodeAddress(r endpoints.Resource) ([]byte, error) { panic("not implemented") }
-
-// DecodeAddress reads an istio.workload.Address that was received under a name. The resource must be what the name says.
-func DecodeAddress(name string, body []byte) (endpoints.Resource, error) { panic("not implemented") }
-
-// EncodeAuthorization returns the istio.security.Authorization of a policy. Equal policies give equal bytes.
-func EncodeAuthorization(a *Authorization) ([]byte, error) { panic("not implemented") }
-
-// DecodeAuthorization reads an istio.security.Authorization that was received under a name.
-func DecodeAuthorization(name string, body []byte) (*Authorization, error) {
-	panic("not implemented")
+// Version returns a version of a resource's bytes: equal for equal bytes, in every process. Peers take versions as
+// opaque; istiod makes them with another hash.
+func Version(body []byte) string {
+	h := fnv.New64a()
+	h.Write(body) // never fails
+	return strconv.FormatUint(h.Sum64(), 16)
 }
 
-// Version returns a version of a resource's bytes: equal for equal bytes, in every process.
-func Version(body []byte) string { panic("not implemented") }
-
-// Aliases returns the other names under which a resource may be asked for on demand: "network/ip" and "network/ip/length".
-func Aliases(r endpoints.Resource) []string { panic("not implemented") }
+// Aliases returns the other names under which a resource may be asked for on demand: "network/ip" for each address
+// of a workload, "network/ip" or "network/ip/length" for each of a service.
+func Aliases(r endpoints.Resource) []string {
+	var names []string
+	if r.Service != nil {
+		for _, a := range r.Service.Addresses {
+			names = append(names, a.String())
+		}
+	}
+	if r.Workload != nil {
+		for _, a := range r.Workload.Addresses {
+			names = append(names, r.Workload.Network+"/"+a.String())
+		}
+	}
+	return names
+}

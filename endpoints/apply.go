@@ -1,0 +1,212 @@
+package endpoints
+
+import "slices"
+
+// apply brings news of a cluster into the mesh, and returns an error for each object that was refused.
+func (m *Mesh) apply(c *cluster, ch *Change) []error {
+	if ch.Resync {
+		return m.resync(c, ch)
+	}
+	errs := m.upsert(c, ch)
+	for _, key := range ch.RemovedServices {
+		m.setService(c, key, serviceFact{})
+	}
+	for _, uid := range ch.RemovedWorkloads {
+		m.setWorkload(c, uid, workloadFact{})
+	}
+	for _, key := range ch.RemovedGateways {
+		m.setGateway(c, key, gatewayFact{})
+	}
+	return errs
+}
+
+// resync replaces all that a cluster told. What it tells in a form that is refused is still there for it: it keeps its last good state.
+func (m *Mesh) resync(c *cluster, ch *Change) []error {
+	errs := m.upsert(c, ch)
+	removeOthers(c.services, ch.Services, (*Service).Key, func(key string) { m.setService(c, key, serviceFact{}) })
+	removeOthers(c.workloads, ch.Workloads, func(w *Workload) string { return w.UID }, func(uid string) { m.setWorkload(c, uid, workloadFact{}) })
+	removeOthers(c.gateways, ch.Gateways, (*Gateway).Key, func(key string) { m.setGateway(c, key, gatewayFact{}) })
+	c.stale = false
+	return errs
+}
+
+// removeOthers calls drop for what is there and not told.
+func removeOthers[T, F any](have map[string]F, told []*T, name func(*T) string, drop func(string)) {
+	keep := make(map[string]bool, len(told))
+	for _, t := range told {
+		if t != nil {
+			keep[name(t)] = true
+		}
+	}
+	for key := range have {
+		if !keep[key] {
+			drop(key)
+		}
+	}
+}
+
+func (m *Mesh) upsert(c *cluster, ch *Change) (errs []error) {
+	for _, s := range ch.Services {
+		if err := checkService(c.ID, s); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		m.setService(c, s.Key(), c.fillService(s))
+	}
+	for _, w := range ch.Workloads {
+		if err := checkWorkload(c.ID, w); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		m.setWorkload(c, w.UID, c.fillWorkload(w))
+	}
+	for _, g := range ch.Gateways {
+		if err := checkGateway(c.ID, g); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		m.setGateway(c, g.Key(), c.fillGateway(g))
+	}
+	return errs
+}
+
+// changeCluster fills in again what the cluster's facts left to it.
+func (m *Mesh) changeCluster(c *cluster, to Cluster) {
+	c.Cluster = to
+	for key, f := range c.services {
+		m.setService(c, key, c.fillService(f.told))
+	}
+	for uid, f := range c.workloads {
+		m.setWorkload(c, uid, c.refillWorkload(f))
+	}
+	for key, f := range c.gateways {
+		m.setGateway(c, key, c.fillGateway(f.told))
+	}
+}
+
+func (m *Mesh) state(key string) *serviceState {
+	s := m.services[key]
+	if s == nil {
+		s = newServiceState(key)
+		m.services[key] = s
+	}
+	return s
+}
+
+// setService replaces a cluster's copy of a service; the zero fact removes it.
+func (m *Mesh) setService(c *cluster, key string, f serviceFact) {
+	old := c.services[key].full
+	if f.full == nil {
+		delete(c.services, key)
+	} else {
+		c.services[key] = f
+	}
+	if f.full.Equal(old) {
+		return
+	}
+	s := m.state(key)
+	s.setCopy(c.ID, f.full)
+	d := m.dirt.service(s)
+	d.entry = true
+	if old == nil || f.full == nil || old.Scope != f.full.Scope {
+		d.full = true
+	}
+}
+
+// setWorkload replaces a workload; the zero fact removes it.
+func (m *Mesh) setWorkload(c *cluster, uid string, f workloadFact) {
+	old := c.workloads[uid].full
+	if f.full == nil {
+		delete(c.workloads, uid)
+	} else {
+		if f.full.Equal(old) {
+			f.full = old // what views and groups hold
+		}
+		c.workloads[uid] = f
+	}
+	if f.full == old {
+		return
+	}
+	m.dirt.workloads[uid] = struct{}{}
+	if f.full != nil {
+		m.join(f.full)
+	}
+	if old != nil {
+		m.leave(old)
+	}
+}
+
+// join adds a workload to the groups of its services.
+func (m *Mesh) join(w *Workload) {
+	k := groupKey{w.Network, w.Cluster}
+	for i := range w.Services {
+		s := m.state(w.Services[i].Service)
+		g := s.groups[k]
+		if g == nil {
+			g = newGroup()
+			s.groups[k] = g
+		}
+		d := m.dirt.service(s)
+		d.entry = g.add(w) || d.entry
+		d.group(k)
+	}
+}
+
+// leave is the opposite of join.
+func (m *Mesh) leave(w *Workload) {
+	k := groupKey{w.Network, w.Cluster}
+	for i := range w.Services {
+		s := m.state(w.Services[i].Service)
+		g := s.groups[k]
+		d := m.dirt.service(s)
+		d.entry = g.remove(w) || d.entry
+		d.group(k)
+		if len(g.members) == 0 {
+			delete(s.groups, k)
+		}
+	}
+}
+
+// setGateway replaces a gateway; the zero fact removes it.
+func (m *Mesh) setGateway(c *cluster, key string, f gatewayFact) {
+	old := c.gateways[key].full
+	if f.full == nil {
+		delete(c.gateways, key)
+	} else {
+		c.gateways[key] = f
+	}
+	if f.full.Equal(old) {
+		return
+	}
+	if old != nil {
+		m.dirt.networks[old.Network] = struct{}{}
+		m.fronts.remove(old.Network, c.ID, key)
+	}
+	if f.full != nil {
+		m.dirt.networks[f.full.Network] = struct{}{}
+		m.fronts.add(f.full.Network, c.ID, f.full)
+	}
+}
+
+// fronts holds the gateways of each network, as clusters tell of them, sorted by name, then by cluster.
+type fronts map[string][]front
+
+// A front is a gateway as a cluster tells of it.
+type front struct {
+	cluster string
+	*Gateway
+}
+
+func (f fronts) add(network, cluster string, g *Gateway) {
+	f[network] = append(f[network], front{cluster, g})
+	slices.SortFunc(f[network], compareFronts)
+}
+
+func (f fronts) remove(network, cluster, key string) {
+	f[network] = slices.DeleteFunc(f[network], func(x front) bool {
+		return x.cluster == cluster && x.Key() == key
+	})
+	if len(f[network]) == 0 {
+		delete(f, network)
+	}
+}

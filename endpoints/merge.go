@@ -1,0 +1,193 @@
+package endpoints
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Clusters that have a service of the same namespace and hostname have the same service, if it is global in them: namespace
+// sameness. A client of a cluster where it is local sees that cluster's copy alone. Otherwise it sees one service: with the addresses
+// and the subject alternative names of all global copies, and everything else from one of them, the base.
+
+// base returns the copy that others are merged into, and the rule that chose it.
+func base(copies []serviceCopy, home, local string) (serviceCopy, string) {
+	for _, cluster := range []string{home, local} {
+		for _, c := range copies {
+			if c.cluster == cluster {
+				return c, RuleLocal
+			}
+		}
+	}
+	first := slices.MinFunc(copies, compareAge)
+	for _, c := range copies {
+		if c.cluster != first.cluster && compareAge(c, first) == 0 {
+			return first, RuleClusterID // copies are sorted by it
+		}
+	}
+	return first, RuleOldest
+}
+
+// compareAge puts the oldest first, and copies of which it is not known last.
+func compareAge(a, b serviceCopy) int {
+	if a.Created.IsZero() != b.Created.IsZero() {
+		return cmp.Compare(bit(a.Created.IsZero()), bit(b.Created.IsZero()))
+	}
+	return a.Created.Compare(b.Created)
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// merge returns the service as clients of c see it, or nil if they do not. Nodes on other networks are told whom to expect behind a gateway.
+func (m *Mesh) merge(s *serviceState, c Client) *Service {
+	home := s.copyOf(c.Cluster)
+	if home != nil && home.Scope != ScopeGlobal {
+		return home
+	}
+	global := s.globals()
+	if len(global) == 0 {
+		return nil
+	}
+	from, _ := base(global, c.Cluster, m.local)
+	merged := *from.Service
+	if len(global) > 1 {
+		merged.Addresses = unionAddresses(global)
+	}
+	if m.config.VIPs != nil && m.config.Compat == Native && home == nil && c.Role != GatewayRole {
+		merged.Addresses = m.vips.complete(s.key, &merged, c.Network)
+	}
+	merged.SubjectAltNames = m.unionSANs(s, global, c)
+	if merged.Equal(from.Service) {
+		return from.Service
+	}
+	return &merged
+}
+
+// unionAddresses returns the addresses of all copies, each once, sorted as istiod sorts them.
+func unionAddresses(copies []serviceCopy) []NetworkAddress {
+	var all []NetworkAddress
+	for _, c := range copies {
+		all = append(all, c.Addresses...)
+	}
+	slices.SortFunc(all, func(a, b NetworkAddress) int {
+		return strings.Compare(a.Network+"/"+a.Prefix.String(), b.Network+"/"+b.Prefix.String())
+	})
+	return slices.Compact(all)
+}
+
+// unionSANs returns the subject alternative names of all copies and the identities of the backends on other networks, sorted.
+func (m *Mesh) unionSANs(s *serviceState, copies []serviceCopy, c Client) []string {
+	names := make(map[string]struct{})
+	for _, copy := range copies {
+		for _, n := range copy.SubjectAltNames {
+			names[n] = struct{}{}
+		}
+	}
+	for k, g := range s.groups {
+		if k.network == c.Network || !s.exports(k.cluster) {
+			continue
+		}
+		for id := range g.identities {
+			if m.config.Compat == Istio {
+				names[spiffeID(m.meshTrustDomain(c), id.namespace, id.account)] = struct{}{}
+			} else if id.hbone {
+				names[id.spiffeID()] = struct{}{}
+			}
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+func (id identity) spiffeID() string {
+	return spiffeID(orDefault(id.trustDomain, DefaultTrustDomain), id.namespace, orDefault(id.account, "default"))
+}
+
+// meshTrustDomain returns what istiod, which knows but one trust domain, would say: that of the client's cluster.
+func (m *Mesh) meshTrustDomain(c Client) string {
+	for _, id := range []string{c.Cluster, m.local} {
+		if cl := m.clusters[id]; cl != nil {
+			return cl.TrustDomain
+		}
+	}
+	return DefaultTrustDomain
+}
+
+// A vipTable remembers which hosts have addresses from the VIPs hook.
+type vipTable struct {
+	source VIPs
+	hosts  map[string]*vipHost
+}
+
+type vipHost struct {
+	addrs []netip.Addr
+	users map[string]error // services of that hostname, and why they have no address
+}
+
+// complete returns the addresses of a service with its own virtual ones on a network, if it has none there.
+func (t *vipTable) complete(key string, s *Service, network string) []NetworkAddress {
+	if slices.ContainsFunc(s.Addresses, func(a NetworkAddress) bool { return a.Network == network }) {
+		return s.Addresses
+	}
+	h := t.hosts[s.Hostname]
+	if h == nil {
+		h = &vipHost{users: make(map[string]error)}
+		t.hosts[s.Hostname] = h
+	}
+	if h.addrs == nil {
+		addrs, err := t.source.Assign(s.Hostname)
+		h.users[key] = err
+		h.addrs = addrs
+	} else {
+		h.users[key] = nil
+	}
+	addresses := slices.Clip(s.Addresses)
+	for _, a := range h.addrs {
+		addresses = append(addresses, HostAddress(network, a))
+	}
+	return addresses
+}
+
+// forgive forgets that a service could not be given an address: it is about to be looked at again.
+func (t *vipTable) forgive(s *serviceState) {
+	_, hostname, _ := strings.Cut(s.key, "/")
+	if h := t.hosts[hostname]; h != nil && h.users[s.key] != nil {
+		h.users[s.key] = nil
+	}
+}
+
+// release gives the addresses of a service back once it is global nowhere.
+func (t *vipTable) release(s *serviceState) {
+	_, hostname, _ := strings.Cut(s.key, "/")
+	h := t.hosts[hostname]
+	if h == nil {
+		return
+	}
+	delete(h.users, s.key)
+	if len(h.users) == 0 {
+		delete(t.hosts, hostname)
+		t.source.Release(hostname)
+	}
+}
+
+func (t *vipTable) problems() []error {
+	var all []error
+	for _, hostname := range slices.Sorted(maps.Keys(t.hosts)) {
+		users := t.hosts[hostname].users
+		for _, key := range slices.Sorted(maps.Keys(users)) {
+			if users[key] != nil {
+				all = append(all, &VIPError{Service: key, Err: users[key]})
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,252 @@
+package endpoints
+
+import (
+	"hash/maphash"
+	"iter"
+	"math/bits"
+)
+
+// A pmap is a persistent map: a compressed hash trie with 64-way nodes. A pmap value never changes, so that readers need no lock; an
+// editor makes the next one, copying only the nodes on the way to what it changes, and each of these once.
+// The zero value is empty.
+type pmap[K, V comparable] struct {
+	root *pnode[K, V]
+	n    int
+	seed maphash.Seed
+}
+
+// A pnode has, for each of 64 slots, nothing, an entry or a child. Both bitmaps say which slots are
+// taken; entries and children are packed in the order of slots. A leaf at the end of the hash holds its entries in a row.
+type pnode[K, V comparable] struct {
+	owner    *owner
+	data     uint64
+	kids     uint64
+	entries  []pentry[K, V]
+	children []*pnode[K, V]
+}
+
+type pentry[K, V comparable] struct {
+	key K
+	val V
+}
+
+// An owner marks the nodes that one editor made and may still change. It must not have size zero, or all owners would be one.
+type owner struct{ _ byte }
+
+const (
+	slotBits = 6
+	hashBits = 64
+)
+
+func slot(hash uint64, shift uint) uint64 { return 1 << (hash >> shift & (1<<slotBits - 1)) }
+
+func rank(bitmap, bit uint64) int { return bits.OnesCount64(bitmap & (bit - 1)) }
+
+// Len returns the number of entries.
+func (m pmap[K, V]) Len() int { return m.n }
+
+// Get returns the value of key. It allocates nothing.
+func (m pmap[K, V]) Get(key K) (v V, ok bool) {
+	if m.root == nil {
+		return v, false
+	}
+	hash := maphash.Comparable(m.seed, key)
+	node := m.root
+	for shift := uint(0); shift < hashBits; shift += slotBits {
+		bit := slot(hash, shift)
+		if node.data&bit != 0 {
+			e := &node.entries[rank(node.data, bit)]
+			if e.key == key {
+				return e.val, true
+			}
+			return v, false
+		}
+		if node.kids&bit == 0 {
+			return v, false
+		}
+		node = node.children[rank(node.kids, bit)]
+	}
+	if i := node.find(key); i >= 0 {
+		return node.entries[i].val, true
+	}
+	return v, false
+}
+
+// find looks through a leaf at the end of the hash.
+func (n *pnode[K, V]) find(key K) int {
+	for i := range n.entries {
+		if n.entries[i].key == key {
+			return i
+		}
+	}
+	return -1
+}
+
+// All yields all entries in no particular order.
+func (m pmap[K, V]) All() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		if m.root != nil {
+			m.root.all(yield)
+		}
+	}
+}
+
+func (n *pnode[K, V]) all(yield func(K, V) bool) bool {
+	for i := range n.entries {
+		if !yield(n.entries[i].key, n.entries[i].val) {
+			return false
+		}
+	}
+	for _, c := range n.children {
+		if !c.all(yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// Edit returns an editor that starts from m.
+func (m pmap[K, V]) Edit() *peditor[K, V] {
+	e := &peditor[K, V]{m: m, owner: new(owner)}
+	if m.root == nil {
+		e.m.seed = maphash.MakeSeed()
+		e.m.root = &pnode[K, V]{owner: e.owner}
+	}
+	return e
+}
+
+// A peditor collects changes to a pmap. It is for one goroutine.
+type peditor[K, V comparable] struct {
+	m     pmap[K, V]
+	owner *owner
+}
+
+// Get returns the value of key as edited so far.
+func (e *peditor[K, V]) Get(key K) (V, bool) { return e.m.Get(key) }
+
+// Map returns the map as edited so far. The editor may go on; what it has returned stays as it is.
+func (e *peditor[K, V]) Map() pmap[K, V] {
+	e.owner = new(owner)
+	return e.m
+}
+
+// Set sets the value of key.
+func (e *peditor[K, V]) Set(key K, val V) {
+	var added bool
+	e.m.root, added = e.set(e.m.root, pentry[K, V]{key, val}, maphash.Comparable(e.m.seed, key), 0)
+	if added {
+		e.m.n++
+	}
+}
+
+// Delete removes key, and reports whether it was there.
+func (e *peditor[K, V]) Delete(key K) bool {
+	if _, ok := e.m.Get(key); !ok {
+		return false
+	}
+	e.m.root = e.delete(e.m.root, key, maphash.Comparable(e.m.seed, key), 0)
+	e.m.n--
+	return true
+}
+
+// own returns n if e may change it, else a copy.
+func (e *peditor[K, V]) own(n *pnode[K, V]) *pnode[K, V] {
+	if n.owner == e.owner {
+		return n
+	}
+	return &pnode[K, V]{
+		owner: e.owner, data: n.data, kids: n.kids,
+		entries:  append([]pentry[K, V](nil), n.entries...),
+		children: append([]*pnode[K, V](nil), n.children...),
+	}
+}
+
+func (e *peditor[K, V]) set(n *pnode[K, V], ent pentry[K, V], hash uint64, shift uint) (*pnode[K, V], bool) {
+	n = e.own(n)
+	if shift >= hashBits {
+		if i := n.find(ent.key); i >= 0 {
+			n.entries[i] = ent
+			return n, false
+		}
+		n.entries = append(n.entries, ent)
+		return n, true
+	}
+	bit := slot(hash, shift)
+	switch {
+	case n.kids&bit != 0:
+		i := rank(n.kids, bit)
+		child, added := e.set(n.children[i], ent, hash, shift+slotBits)
+		n.children[i] = child
+		return n, added
+	case n.data&bit == 0:
+		n.data |= bit
+		n.entries = insert(n.entries, rank(n.data, bit), ent)
+		return n, true
+	}
+	i := rank(n.data, bit)
+	if n.entries[i].key == ent.key {
+		n.entries[i] = ent
+		return n, false
+	}
+	e.push(n, bit, ent, hash, shift)
+	return n, true
+}
+
+// push moves the entry that sits in a slot one level down, together with another one.
+func (e *peditor[K, V]) push(n *pnode[K, V], bit uint64, ent pentry[K, V], hash uint64, shift uint) {
+	i := rank(n.data, bit)
+	sitting := n.entries[i]
+	child := &pnode[K, V]{owner: e.owner}
+	child, _ = e.set(child, sitting, maphash.Comparable(e.m.seed, sitting.key), shift+slotBits)
+	child, _ = e.set(child, ent, hash, shift+slotBits)
+	n.data &^= bit
+	n.entries = remove(n.entries, i)
+	n.kids |= bit
+	n.children = insert(n.children, rank(n.kids, bit), child)
+}
+
+// delete removes a key that is there. A child left with one entry is pulled up, so that equal maps have equal shapes.
+func (e *peditor[K, V]) delete(n *pnode[K, V], key K, hash uint64, shift uint) *pnode[K, V] {
+	n = e.own(n)
+	if shift >= hashBits {
+		n.entries = remove(n.entries, n.find(key))
+		return n
+	}
+	bit := slot(hash, shift)
+	if n.data&bit != 0 {
+		n.entries = remove(n.entries, rank(n.data, bit))
+		n.data &^= bit
+		return n
+	}
+	i := rank(n.kids, bit)
+	child := e.delete(n.children[i], key, hash, shift+slotBits)
+	n.children[i] = child
+	if len(child.children) == 0 && len(child.entries) == 1 {
+		n.children = remove(n.children, i)
+		n.kids &^= bit
+		n.data |= bit
+		n.entries = insert(n.entries, rank(n.data, bit), child.entries[0])
+	}
+	return n
+}
+
+// insert puts x at i. It grows by one, not by half, since nodes live long.
+func insert[T any](s []T, i int, x T) []T {
+	if len(s) == cap(s) {
+		grown := make([]T, len(s)+1)
+		copy(grown, s[:i])
+		copy(grown[i+1:], s[i:])
+		grown[i] = x
+		return grown
+	}
+	s = append(s, x)
+	copy(s[i+1:], s[i:])
+	s[i] = x
+	return s
+}
+
+func remove[T any](s []T, i int) []T {
+	copy(s[i:], s[i+1:])
+	clear(s[len(s)-1:])
+	return s[:len(s)-1]
+}

@@ -1,0 +1,113 @@
+package endpoints
+
+import (
+	"slices"
+	"strings"
+)
+
+// A serviceState is all that is known of a service: the copies of the clusters that have it, and what backs it where.
+type serviceState struct {
+	key       string
+	copies    []serviceCopy // sorted by cluster
+	groups    map[groupKey]*group
+	conflicts []Conflict
+	horizons  map[horizonKey][]string // names under which views show it on other networks
+}
+
+type serviceCopy struct {
+	cluster string
+	*Service
+}
+
+func newServiceState(key string) *serviceState {
+	return &serviceState{key: key, groups: make(map[groupKey]*group), horizons: make(map[horizonKey][]string)}
+}
+
+func (s *serviceState) search(cluster string) (int, bool) {
+	return slices.BinarySearchFunc(s.copies, cluster, func(c serviceCopy, cluster string) int {
+		return strings.Compare(c.cluster, cluster)
+	})
+}
+
+// copyOf returns a cluster's copy, or nil.
+func (s *serviceState) copyOf(cluster string) *Service {
+	if i, ok := s.search(cluster); ok {
+		return s.copies[i].Service
+	}
+	return nil
+}
+
+// setCopy replaces a cluster's copy; nil removes it.
+func (s *serviceState) setCopy(cluster string, copy *Service) {
+	i, ok := s.search(cluster)
+	switch {
+	case copy == nil && ok:
+		s.copies = slices.Delete(s.copies, i, i+1)
+	case copy != nil && ok:
+		s.copies[i].Service = copy
+	case copy != nil:
+		s.copies = slices.Insert(s.copies, i, serviceCopy{cluster, copy})
+	}
+}
+
+// exports reports whether a cluster shows its backends of the service to others.
+func (s *serviceState) exports(cluster string) bool {
+	c := s.copyOf(cluster)
+	return c != nil && c.Scope == ScopeGlobal
+}
+
+// globals returns the copies that are global.
+func (s *serviceState) globals() []serviceCopy {
+	var global []serviceCopy
+	for _, c := range s.copies {
+		if c.Scope == ScopeGlobal {
+			global = append(global, c)
+		}
+	}
+	return global
+}
+
+func (s *serviceState) empty() bool { return len(s.copies) == 0 && len(s.groups) == 0 }
+
+// dirt is what changed since views were last published.
+type dirt struct {
+	all       bool
+	workloads map[string]struct{}
+	services  map[*serviceState]*serviceDirt
+	networks  map[string]struct{} // whose gateways changed
+}
+
+// serviceDirt says what of a service changed.
+type serviceDirt struct {
+	entry  bool // the service itself
+	full   bool // also who may see it: everything that backs it is to be looked at again
+	groups map[groupKey]struct{}
+}
+
+func newDirt() dirt {
+	return dirt{
+		workloads: make(map[string]struct{}),
+		services:  make(map[*serviceState]*serviceDirt),
+		networks:  make(map[string]struct{}),
+	}
+}
+
+func (d *dirt) empty() bool {
+	return !d.all && len(d.workloads) == 0 && len(d.services) == 0 && len(d.networks) == 0
+}
+
+func (d *dirt) service(s *serviceState) *serviceDirt {
+	sd := d.services[s]
+	if sd == nil {
+		sd = new(serviceDirt)
+		d.services[s] = sd
+	}
+	return sd
+}
+
+func (d *serviceDirt) group(k groupKey) {
+	if d.groups == nil {
+		d.groups = make(map[groupKey]struct{}, 1)
+	}
+	d.groups[k] = struct{}{}
+}

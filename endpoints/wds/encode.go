@@ -1,0 +1,229 @@
+package wds
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/eastwest-mesh/eastwest/endpoints"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// EncodeAddress returns the istio.workload.Address of a resource, for AddressTypeURL. Equal resources give equal
+// bytes. Scope and Created of a service are not on the wire.
+func EncodeAddress(r endpoints.Resource) ([]byte, error) {
+	e := &encoder{buf: make([]byte, 0, 512), resource: r.Name()}
+	switch {
+	case r.Service != nil && r.Workload != nil:
+		e.fail("", "both a workload and a service")
+	case r.Workload != nil:
+		start := e.begin(1)
+		e.workload(r.Workload)
+		e.end(start)
+	case r.Service != nil:
+		start := e.begin(2)
+		e.service(r.Service)
+		e.end(start)
+	default:
+		e.fail("", "neither a workload nor a service")
+	}
+	return e.result()
+}
+
+// EncodeWorkload returns the istio.workload.Workload of a workload, for WorkloadTypeURL.
+func EncodeWorkload(w *endpoints.Workload) ([]byte, error) {
+	e := &encoder{buf: make([]byte, 0, 512), resource: w.UID}
+	e.workload(w)
+	return e.result()
+}
+
+func (e *encoder) result() ([]byte, error) {
+	if e.err != nil {
+		return nil, e.err
+	}
+	return slices.Clip(e.buf), nil
+}
+
+func (e *encoder) service(s *endpoints.Service) {
+	e.string(1, "service.name", s.Name)
+	e.string(2, "service.namespace", s.Namespace)
+	e.string(3, "service.hostname", s.Hostname)
+	for _, a := range s.Addresses {
+		e.networkAddress(4, a)
+	}
+	e.ports(5, s.Ports)
+	for _, name := range s.SubjectAltNames {
+		e.element(6, "service.subject_alt_names", name)
+	}
+	e.gatewayAddress(7, "service.waypoint", s.Waypoint)
+	e.loadBalancing(8, s.LoadBalancing)
+	e.uint(9, uint64(s.IPFamilies))
+	e.extensions(10, s.Extensions)
+	e.bool(11, s.Canonical)
+	e.bool(12, s.IngressUseWaypoint)
+	for i := range s.WeightedWaypoints {
+		start := e.begin(13)
+		e.gatewayAddress(1, "service.weighted_waypoints", &s.WeightedWaypoints[i].Destination)
+		e.uint(2, uint64(s.WeightedWaypoints[i].Weight))
+		e.end(start)
+	}
+	e.uint(14, uint64(s.Visibility))
+	e.buf = append(e.buf, s.Unknown...)
+}
+
+func (e *encoder) workload(w *endpoints.Workload) {
+	e.string(1, "workload.name", w.Name)
+	e.string(2, "workload.namespace", w.Namespace)
+	for _, a := range w.Addresses {
+		e.ip(3, "workload.addresses", a)
+	}
+	e.string(4, "workload.network", w.Network)
+	e.uint(5, uint64(w.Tunnel))
+	e.string(6, "workload.trust_domain", w.TrustDomain)
+	e.string(7, "workload.service_account", w.ServiceAccount)
+	e.gatewayAddress(8, "workload.waypoint", w.Waypoint)
+	e.string(9, "workload.node", w.Node)
+	e.string(10, "workload.canonical_name", w.CanonicalName)
+	e.string(11, "workload.canonical_revision", w.CanonicalRevision)
+	e.uint(12, uint64(w.Type))
+	e.string(13, "workload.workload_name", w.WorkloadName)
+	e.bool(14, w.NativeTunnel)
+	for _, p := range w.AuthorizationPolicies {
+		e.element(16, "workload.authorization_policies", p)
+	}
+	e.uint(17, uint64(w.Health))
+	e.string(18, "workload.cluster_id", w.Cluster)
+	e.gatewayAddress(19, "workload.network_gateway", w.NetworkGateway)
+	e.string(20, "workload.uid", w.UID)
+	e.string(21, "workload.hostname", w.Hostname)
+	e.services(22, w.Services)
+	e.applicationTunnel(23, w.ApplicationTunnel)
+	e.locality(24, w.Locality)
+	e.uint(25, uint64(w.NetworkMode))
+	e.extensions(26, w.Extensions)
+	if w.Capacity != nil {
+		start := e.begin(27)
+		e.uint(1, uint64(*w.Capacity))
+		e.end(start)
+	}
+	e.buf = append(e.buf, w.Unknown...)
+}
+
+// services writes a map from service to ports.
+func (e *encoder) services(num protowire.Number, services []endpoints.ServicePorts) {
+	byName := func(a, b endpoints.ServicePorts) int { return strings.Compare(a.Service, b.Service) }
+	if !slices.IsSortedFunc(services, byName) {
+		services = slices.Clone(services)
+		slices.SortFunc(services, byName)
+	}
+	for _, s := range services {
+		entry := e.begin(num)
+		e.element(1, "workload.services", s.Service)
+		list := e.begin(2)
+		e.ports(1, s.Ports)
+		e.end(list)
+		e.end(entry)
+	}
+}
+
+func (e *encoder) ports(num protowire.Number, ports []endpoints.Port) {
+	for _, p := range ports {
+		start := e.begin(num)
+		e.uint(1, uint64(p.ServicePort))
+		e.uint(2, uint64(p.TargetPort))
+		e.uint(3, uint64(p.AppProtocol))
+		e.end(start)
+	}
+}
+
+func (e *encoder) ip(num protowire.Number, field string, a netip.Addr) {
+	switch {
+	case a.Is4():
+		b := a.As4()
+		e.bytes(num, b[:])
+	case a.Is6():
+		b := a.As16()
+		e.bytes(num, b[:])
+	default:
+		e.fail(field, "invalid address")
+	}
+}
+
+func (e *encoder) networkAddress(num protowire.Number, a endpoints.NetworkAddress) {
+	start := e.begin(num)
+	e.string(1, "network", a.Network)
+	e.ip(2, "address", a.Prefix.Addr())
+	if a.Prefix.IsValid() && !a.IsHost() {
+		e.buf = protowire.AppendTag(e.buf, 3, protowire.VarintType) // a length of 0 must be said
+		e.buf = protowire.AppendVarint(e.buf, uint64(a.Prefix.Bits()))
+	}
+	e.end(start)
+}
+
+// gatewayAddress writes the oneof last, as the Go protobuf library does, so that our bytes are those of istiod.
+func (e *encoder) gatewayAddress(num protowire.Number, field string, g *endpoints.GatewayAddress) {
+	if g == nil {
+		return
+	}
+	start := e.begin(num)
+	e.uint(3, uint64(g.Port))
+	if g.Hostname != "" {
+		dest := e.begin(1)
+		e.string(1, field, g.Namespace)
+		e.string(2, field, g.Hostname)
+		e.end(dest)
+	} else if g.Address.IsHost() {
+		e.networkAddress(2, g.Address)
+	} else {
+		e.fail(field, "neither a hostname nor a single address")
+	}
+	e.end(start)
+}
+
+func (e *encoder) loadBalancing(num protowire.Number, l *endpoints.LoadBalancing) {
+	if l == nil {
+		return
+	}
+	start := e.begin(num)
+	packed(e, 1, l.Preference)
+	e.uint(2, uint64(l.Mode))
+	e.uint(3, uint64(l.HealthPolicy))
+	e.end(start)
+}
+
+func (e *encoder) applicationTunnel(num protowire.Number, t *endpoints.ApplicationTunnel) {
+	if t == nil {
+		return
+	}
+	start := e.begin(num)
+	e.uint(1, uint64(t.Protocol))
+	e.uint(2, uint64(t.Port))
+	e.end(start)
+}
+
+func (e *encoder) locality(num protowire.Number, l endpoints.Locality) {
+	if l == (endpoints.Locality{}) {
+		return
+	}
+	start := e.begin(num)
+	e.string(1, "workload.locality.region", l.Region)
+	e.string(2, "workload.locality.zone", l.Zone)
+	e.string(3, "workload.locality.subzone", l.Subzone)
+	e.end(start)
+}
+
+func (e *encoder) extensions(num protowire.Number, extensions []endpoints.Extension) {
+	for _, x := range extensions {
+		start := e.begin(num)
+		e.string(1, "extensions.name", x.Name)
+		if x.TypeURL != "" || len(x.Value) > 0 {
+			config := e.begin(2)
+			e.string(1, "extensions.config", x.TypeURL)
+			if len(x.Value) > 0 {
+				e.bytes(2, x.Value)
+			}
+			e.end(config)
+		}
+		e.end(start)
+	}
+}
