@@ -96,6 +96,10 @@ func (tn *tunnel) learn(h http.Header) Backend {
 	p.countLocked(tn.hop, func(s *HopStats) { s.Opened++ })
 	tn.proved = true
 	tn.group.failures = 0
+	if !tn.settled {
+		tn.settled = true
+		tn.group.settle()
+	}
 	if tn.hop == 0 || tn.known.Source == BackendHeader {
 		return tn.known
 	}

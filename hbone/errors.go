@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/eastwest-mesh/eastwest/internal/h2"
 )
 
@@ -96,6 +98,9 @@ func (e *HopError) Unwrap() error { return e.Err }
 
 // Timeout reports whether the failure was a time limit, ours or the caller's.
 func (e *HopError) Timeout() bool {
+	if conn := (*h2.ConnError)(nil); errors.As(e.Err, &conn) && conn.Code == http2.ErrCodeSettingsTimeout {
+		return true
+	}
 	return errors.Is(e.Err, os.ErrDeadlineExceeded) || errors.Is(e.Err, context.DeadlineExceeded)
 }
 

@@ -184,7 +184,7 @@ func (g *group) take() *tunnel {
 func (g *group) pick(now time.Time) *tunnel {
 	var best *tunnel
 	for _, tn := range g.tunnels {
-		if tn.room() && (best == nil || tn.compare(best, now) < 0) {
+		if tn.room(now) && (best == nil || tn.compare(best, now) < 0) {
 			best = tn
 		}
 	}
@@ -239,16 +239,27 @@ func (g *group) dial() {
 		g.failWaiters(g.backoffError())
 		return
 	}
-	want := 1
-	if len(g.tunnels) > 0 {
-		streams := p.t.maxStreams()
-		want = min((len(g.waiters)+streams-1)/streams, maxParallelDials)
-	}
-	for g.dials < want && g.mayAdd() {
+	for g.dials < g.wantDials() && g.mayAdd() {
 		g.dials++
 		p.tasks.Add(1)
 		go p.dial(g)
 	}
+}
+
+// wantDials says how many dials the waiters are worth. A peer that shows
+// nothing yet gets one connection; how much a new one carries is not known
+// before its settings came.
+func (g *group) wantDials() int {
+	if len(g.tunnels) == 0 {
+		return 1
+	}
+	for _, tn := range g.tunnels {
+		if !tn.settled {
+			return 0
+		}
+	}
+	streams := g.pool.t.maxStreams()
+	return min((len(g.waiters)+streams-1)/streams, maxParallelDials)
 }
 
 func (g *group) mayAdd() bool {

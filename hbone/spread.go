@@ -58,7 +58,7 @@ func (g *group) retireOld(now time.Time) {
 		if tn.old(now) {
 			old = append(old, tn)
 		} else {
-			young = young || tn.room()
+			young = young || tn.room(now)
 		}
 	}
 	if !young {

@@ -3,9 +3,12 @@ package hbone
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"slices"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"github.com/eastwest-mesh/eastwest/internal/h2"
 )
@@ -34,6 +37,7 @@ type tunnel struct {
 	active   int // streams, open or reserved
 	lastPick uint64
 	idleFrom time.Time
+	settled  bool // the peer's settings came, or a CONNECT came to something: its room is known
 	proved   bool // a CONNECT was answered: the peer took us
 	retired  RetireReason
 	known    Backend // what was told of the backend
@@ -42,10 +46,12 @@ type tunnel struct {
 
 // room reports whether one more stream fits. What the peer allows counts, and
 // that is none while it drains.
-func (tn *tunnel) room() bool {
-	allowed := tn.conn.Streams() + tn.conn.Available()
-	return tn.retired == "" && tn.conn.Available() > 0 &&
-		tn.active < min(tn.pool.t.maxStreams(), allowed)
+func (tn *tunnel) room(now time.Time) bool {
+	if tn.retired != "" || !tn.drain.IsZero() && !now.Before(tn.drain) {
+		return false
+	}
+	available := tn.conn.Available()
+	return available > 0 && tn.active < min(tn.pool.t.maxStreams(), available+tn.conn.Streams())
 }
 
 // old reports whether something younger should take over. A tunnel through one
@@ -133,6 +139,7 @@ func (p *pool) release(tn *tunnel) {
 }
 
 func (tn *tunnel) releaseLocked() {
+	tn.settled = true
 	tn.active--
 	tn.backend.active--
 	if tn.active == 0 {
@@ -140,6 +147,12 @@ func (tn *tunnel) releaseLocked() {
 		tn.look()
 	}
 	tn.group.settle()
+}
+
+// isGoodbye reports whether the peer ended the tunnel in good order.
+func isGoodbye(err error) bool {
+	conn := (*h2.ConnError)(nil)
+	return errors.As(err, &conn) && conn.Remote && conn.Code == http2.ErrCodeNo && errors.Is(err, net.ErrClosed)
 }
 
 // look makes watch think again.
@@ -252,7 +265,7 @@ func (tn *tunnel) finish() {
 	err := tn.conn.Err()
 	p := tn.pool
 	p.mu.Lock()
-	if !tn.proved && tn.retired == "" && !p.closed {
+	if !tn.proved && tn.retired == "" && !p.closed && !isGoodbye(err) {
 		p.countLocked(tn.hop, func(s *HopStats) { s.Failures++ })
 		tn.group.failed(tn.hopError(unprovedPhase(err), "", err))
 	}
@@ -279,7 +292,6 @@ func (tn *tunnel) info() TunnelInfo {
 func (p *pool) notify(tn *tunnel) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if tn.id != 0 {
-		tn.group.settle()
-	}
+	tn.settled = true
+	tn.group.settle()
 }
