@@ -103,9 +103,13 @@ func addressesOf(e *Entry) []netip.Addr {
 	return addrs
 }
 
+// clusterSet ends the names that are meant for all clusters (KEP-1645). They have
+// no short names: those belong to the cluster's own service of the same name.
+const clusterSet = ".svc.clusterset.local"
+
 // shortName is e.ShortName, or what stands before .namespace.svc. in the host.
 func shortName(e *Entry, host string) string {
-	if e.Namespace == "" {
+	if e.Namespace == "" || strings.HasSuffix(host, clusterSet) {
 		return ""
 	}
 	if e.ShortName != "" {
@@ -120,7 +124,7 @@ func shortName(e *Entry, host string) string {
 
 // podLabel is the pod's name, or its address with dashes, as in Kubernetes' own DNS.
 func podLabel(p Pod) string {
-	if p.Name != "" {
+	if p.Name != "" || len(p.Addresses) == 0 {
 		return canonical(p.Name)
 	}
 	return strings.NewReplacer(".", "-", ":", "-").Replace(p.Addresses[0].Unmap().String())
@@ -137,7 +141,6 @@ func appendReverse(postings []posting, r *record, addrs []netip.Addr) []posting 
 
 var (
 	errNoAddress = errors.New("not an IP address without a zone")
-	errNotUsable = errors.New("an unspecified or multicast address")
 	errNoName    = errors.New("without a name it needs an address")
 )
 
@@ -189,9 +192,6 @@ func checkAddresses(addrs []netip.Addr) (int, error) {
 	for i, a := range addrs {
 		if !a.IsValid() || a.Zone() != "" {
 			return i, errNoAddress
-		}
-		if a = a.Unmap(); a.IsUnspecified() || a.IsMulticast() {
-			return i, fmt.Errorf("%s: %w", a, errNotUsable)
 		}
 	}
 	return 0, nil

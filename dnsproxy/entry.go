@@ -90,3 +90,32 @@ type Key struct {
 func (e *Entry) Key() Key {
 	return Key{Namespace: e.Namespace, Host: canonical(e.Host)}
 }
+
+// Flatten returns e and its pods as entries of their own, with their addresses
+// and short names spelled out: what a table that knows no pods would have. Pods
+// without addresses are left out.
+func (e *Entry) Flatten() []Entry {
+	host := canonical(e.Host)
+	short := shortName(e, host)
+	service := *e
+	service.ShortName, service.Addresses, service.Pods = short, addressesOf(e), nil
+	out := []Entry{service}
+	for _, p := range e.Pods {
+		if len(p.Addresses) == 0 {
+			continue
+		}
+		pod := Entry{
+			Host:      podLabel(p) + "." + host,
+			Namespace: e.Namespace,
+			Registry:  e.Registry,
+			Addresses: p.Addresses,
+			Canonical: e.Canonical,
+			Private:   e.Private,
+		}
+		if short != "" {
+			pod.ShortName = podLabel(p) + "." + short
+		}
+		out = append(out, pod)
+	}
+	return out
+}

@@ -73,10 +73,6 @@ func Entries(a Audience, services []Service) []Entry {
 	return b.entries
 }
 
-// clusterSet ends the names that are meant for all clusters (KEP-1645). They have
-// no short names: those belong to the cluster's own service of the same name.
-const clusterSet = ".svc.clusterset.local"
-
 // entriesBuilder collects entries; a host has its place by the first that named it.
 type entriesBuilder struct {
 	entries []Entry
