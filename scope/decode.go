@@ -43,15 +43,23 @@ func decode(data []byte) (*yaml.Node, *ParseError) {
 	return root, nil
 }
 
-var yamlErrorLine = regexp.MustCompile(`^yaml: line (\d+): `)
+// yamlError takes the line from the text of a YAML error, the only place that
+// has it. The errors of the YAML package's parser proper, as opposed to its
+// scanner, count lines from 0; they are those about what is missing.
+var (
+	yamlError       = regexp.MustCompile(`^yaml: line (\d+): (.*)`)
+	yamlParserError = regexp.MustCompile(`^(did not find expected (key|node|'-'|'?,|<)|found undefined tag)`)
+)
 
-// syntaxError takes the line from the text of a YAML error, which is the only
-// place that has it.
 func syntaxError(err error) *ParseError {
-	e := &ParseError{Problem: strings.TrimPrefix(err.Error(), "yaml: ")}
-	if m := yamlErrorLine.FindStringSubmatch(err.Error()); m != nil {
-		e.Line, _ = strconv.Atoi(m[1])
-		e.Problem = strings.TrimPrefix(err.Error(), m[0])
+	m := yamlError.FindStringSubmatch(err.Error())
+	if m == nil {
+		return &ParseError{Problem: strings.TrimPrefix(err.Error(), "yaml: ")}
+	}
+	e := &ParseError{Problem: m[2]}
+	e.Line, _ = strconv.Atoi(m[1])
+	if yamlParserError.MatchString(m[2]) {
+		e.Line++
 	}
 	return e
 }

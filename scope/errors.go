@@ -30,16 +30,8 @@ type ParseError struct {
 
 func (e *ParseError) Error() string {
 	var b strings.Builder
-	switch {
-	case e.File != "" && e.Line > 0:
-		fmt.Fprintf(&b, "%s:%d:%d: ", e.File, e.Line, e.Column)
-	case e.File != "":
-		fmt.Fprintf(&b, "%s: ", e.File)
-	case e.Line > 0:
-		fmt.Fprintf(&b, "mesh config line %d, column %d: ", e.Line, e.Column)
-	default:
-		b.WriteString("mesh config: ")
-	}
+	b.WriteString(e.position())
+	b.WriteString(": ")
 	if e.Path != "" {
 		fmt.Fprintf(&b, "%s: ", e.Path)
 	}
@@ -48,6 +40,23 @@ func (e *ParseError) Error() string {
 		fmt.Fprintf(&b, " (did you mean %s?)", e.Suggestion)
 	}
 	return b.String()
+}
+
+// position is file:line:column, as editors know it, or a phrase.
+func (e *ParseError) position() string {
+	switch {
+	case e.File != "" && e.Column > 0:
+		return fmt.Sprintf("%s:%d:%d", e.File, e.Line, e.Column)
+	case e.File != "" && e.Line > 0:
+		return fmt.Sprintf("%s:%d", e.File, e.Line)
+	case e.File != "":
+		return e.File
+	case e.Column > 0:
+		return fmt.Sprintf("mesh config line %d, column %d", e.Line, e.Column)
+	case e.Line > 0:
+		return fmt.Sprintf("mesh config line %d", e.Line)
+	}
+	return "mesh config"
 }
 
 // A CompileError says which part of a Config cannot be used. Configs that

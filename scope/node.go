@@ -16,6 +16,8 @@ const maxNodes = 1 << 20
 // maxErrors is how many problems are reported at most.
 const maxErrors = 20
 
+const mergeKeys = "merge keys are not supported, write the fields out"
+
 // A parser walks a document by the shape that it should have, and notes every
 // place where it has another one.
 type parser struct {
@@ -67,7 +69,7 @@ func (p *parser) message(n *yaml.Node, path string, known fields) {
 	p.mapping(n, path, known, func(key *yaml.Node, path string) {
 		problem := "unknown field"
 		if key.Value == "<<" {
-			problem = "merge keys are not supported, write the fields out"
+			problem = mergeKeys
 		}
 		var names []string
 		for name := range known {

@@ -81,6 +81,9 @@ func (p *parser) foreignField(key *yaml.Node, path string) {
 		p.fail(key, path, "this is a Kubernetes object, not a MeshConfig",
 			"the text that a ConfigMap has under data.mesh")
 		return
+	case "<<":
+		p.fail(key, path, mergeKeys, "")
+		return
 	case "meshConfig", "mesh", "spec":
 		p.fail(key, path, "this is what a MeshConfig is wrapped in", "the value of "+key.Value)
 		return
