@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -125,7 +126,11 @@ func (c *Conn) start() {
 	c.appendSettings(localSettings(&c.cfg, c.client))
 	c.appendWindowUpdate(0, c.inflow.refill())
 	c.handshakeTimer = time.AfterFunc(c.cfg.handshakeTimeout(), func() {
-		c.fail(connError(http2.ErrCodeSettingsTimeout, "no SETTINGS from the peer within %v", c.cfg.handshakeTimeout()))
+		c.fail(&ConnError{
+			Code:   http2.ErrCodeSettingsTimeout,
+			Reason: "no SETTINGS from the peer within " + c.cfg.handshakeTimeout().String(),
+			Err:    syscall.ETIMEDOUT,
+		})
 	})
 	c.startKeepalive()
 	c.flush(false)
@@ -167,6 +172,14 @@ func (c *Conn) slots() int {
 	}
 	ids := (maxStreamID-int64(c.nextID))/2 + 1
 	return int(max(0, min(c.peer.maxStreams-int64(len(c.streams)), ids)))
+}
+
+// Draining reports whether the connection takes no further streams, ever: either side
+// began to drain it, or it has ended.
+func (c *Conn) Draining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err != nil || c.draining || c.peerGoAway != nil
 }
 
 // Streams returns how many streams are open.

@@ -57,7 +57,7 @@ func (c *Conn) end(err error, abrupt bool) {
 	c.out.writers = nil
 	c.slotFreed.Broadcast()
 	c.drained.Broadcast()
-	c.graceTimer = time.AfterFunc(closeGrace, func() { c.tr.out.Conn.Close() })
+	c.startGrace(func() { c.tr.out.Conn.Close() })
 	c.flush(false)
 	if !c.out.flushing {
 		c.shutTransport()
@@ -69,6 +69,14 @@ func (c *Conn) end(err error, abrupt bool) {
 	}
 	close(c.done)
 	c.available()
+}
+
+// startGrace runs f when the dying connection has had time enough. c.mu is held.
+func (c *Conn) startGrace(f func()) {
+	if c.graceTimer != nil {
+		c.graceTimer.Stop()
+	}
+	c.graceTimer = time.AfterFunc(closeGrace, f)
 }
 
 // explain adds to the end of a transport what the peer's GOAWAY said about it.

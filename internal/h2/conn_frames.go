@@ -246,13 +246,13 @@ func (c *Conn) handleRequest(r *reader, h frameHeader, l *headerList) error {
 		return nil
 	}
 	if l.tooBig { // RFC 6585 §5
-		return c.respondOnly(h, http.StatusRequestHeaderFieldsTooLarge)
+		return c.respondOnly(r, h, http.StatusRequestHeaderFieldsTooLarge)
 	}
 	if fault := l.checkRequest(); fault != "" { // RFC 9113 §8.1.1
 		return streamError(h.id, http2.ErrCodeProtocol, fault)
 	}
 	if l.pseudo[":method"] != http.MethodConnect {
-		return c.respondOnly(h, http.StatusBadRequest) // as ztunnel does
+		return c.respondOnly(r, h, http.StatusBadRequest) // as ztunnel does
 	}
 	limit := c.cfg.maxConcurrentStreams()
 	if len(c.streams) >= limit || c.handlers >= 2*limit { // RFC 9113 §5.1.2
@@ -269,7 +269,10 @@ func (c *Conn) handleRequest(r *reader, h frameHeader, l *headerList) error {
 }
 
 // respondOnly answers a request that never becomes a stream. c.mu is held.
-func (c *Conn) respondOnly(h frameHeader, status int) error {
+func (c *Conn) respondOnly(r *reader, h frameHeader, status int) error {
+	if err := charge(&r.budgets.ignored, "bad requests"); err != nil {
+		return err
+	}
 	fields, err := responseFields(status, nil)
 	if err != nil {
 		return err

@@ -66,11 +66,21 @@ func (o *outbox) take() *buffer {
 	return b
 }
 
+func (o *outbox) drop() {
+	if o.buf != nil {
+		o.buf.free()
+		o.buf = nil
+	}
+}
+
 // flush sends what was gathered, or leaves that to whoever is already sending.
 // With yield, other goroutines may first add their frames. c.mu is held, and
 // released meanwhile.
 func (c *Conn) flush(yield bool) {
-	if c.out.flushing || c.out.err != nil || c.out.len() == 0 {
+	if c.out.err != nil {
+		c.out.drop()
+	}
+	if c.out.flushing || c.out.len() == 0 {
 		return
 	}
 	c.out.flushing = true
@@ -148,13 +158,14 @@ func (c *Conn) sent() {
 	c.exited.Broadcast()
 }
 
-// sendFailed ends the connection because its transport did. c.mu is held, and
-// released meanwhile.
+// sendFailed gives up sending because the transport failed. What the peer sent
+// before, such as a GOAWAY, may still be read: that mostly ends the connection,
+// and tells why. c.mu is held.
 func (c *Conn) sendFailed(err error) {
 	c.out.err = err
-	c.mu.Unlock()
-	c.fail(transportError(err))
-	c.mu.Lock()
+	if c.err == nil {
+		c.startGrace(func() { c.fail(transportError(err)) })
+	}
 	c.sent()
 }
 

@@ -70,7 +70,7 @@ type ConnError struct {
 	Remote bool          // the peer ended the connection
 	Reason string        // what happened, in words
 	Debug  []byte        // what the peer's GOAWAY carried, at most 1 KiB
-	Err    error         // what it unwraps to, may be nil
+	Err    error         // what it unwraps to, may be nil; syscall.ETIMEDOUT if the peer was silent
 }
 
 func (e *ConnError) Error() string {

@@ -233,6 +233,12 @@ func (p *peer) wantEnd() {
 	}
 }
 
+// discard reads everything.
+func (p *peer) discard() {
+	p.conn.SetReadDeadline(time.Time{})
+	io.Copy(io.Discard, p.conn)
+}
+
 // wantAlive checks that the engine answers, and has said nothing else before.
 func (p *peer) wantAlive() {
 	p.t.Helper()
