@@ -3,63 +3,46 @@ package endpoints
 import (
 	"iter"
 	"net/netip"
-	"sync/atomic"
+	"strings"
 )
 
-// An Index finds services and workloads by name and by address. It is immutable: Apply returns another one,
-// at a cost that depends on what changed. A nil Index is an empty one. Lookups allocate nothing and take no lock.
-type Index struct{}
+// An Index finds services and workloads by name and by address. It is immutable: Apply returns another one, at a cost
+// that depends on what changed. A nil Index is an empty one. Lookups take no lock, and those that return one thing allocate nothing.
+type Index struct {
+	services  pmap[string, *ServiceEntry] // by key; also those that only workloads speak of
+	workloads pmap[string, *Workload]     // by UID
 
-// Apply returns x with d applied.
-func (x *Index) Apply(d Delta) *Index { panic("not implemented") }
-
-// Service returns the service named "namespace/hostname", or nil.
-func (x *Index) Service(key string) *ServiceEntry { panic("not implemented") }
-
-// ServiceByAddr returns the service that addr on a network belongs to, as a client in that namespace sees it, or nil. A single address wins over a range.
-// Of several services, the one in the client's namespace wins, then the longest prefix, then the canonical one, then the first by name.
-func (x *Index) ServiceByAddr(network string, addr netip.Addr, clientNamespace string) *ServiceEntry {
-	panic("not implemented")
+	networks      map[string]uint32 // number of each network seen
+	vips          pmap[addrKey, *serviceSet]
+	prefixes      map[uint32]*prefixLengths // by network: which lengths vips has
+	hostnames     pmap[string, *serviceSet]
+	addrs         pmap[addrKey, *workloadSet]
+	workloadHosts pmap[string, *workloadSet] // by "namespace/hostname"
+	nodes         pmap[string, *nodeSet]
 }
 
-// ServiceByHostname returns the service that a client in that namespace means by a hostname, or nil: the one in its namespace, then
-// the canonical one, then the first by name.
-func (x *Index) ServiceByHostname(hostname, clientNamespace string) *ServiceEntry {
-	panic("not implemented")
-}
-
-// ServicesByHostname yields all services of a hostname, sorted by namespace.
-func (x *Index) ServicesByHostname(hostname string) iter.Seq[*ServiceEntry] { panic("not implemented") }
-
-// Workload returns the workload of that UID, or nil.
-func (x *Index) Workload(uid string) *Workload { panic("not implemented") }
-
-// WorkloadByAddr returns the workload that has addr on a network, or nil. Workloads on their host's network cannot be found so.
-// Of several, a pod wins, then one that speaks HBONE, then the first by UID.
-func (x *Index) WorkloadByAddr(network string, addr netip.Addr) *Workload { panic("not implemented") }
-
-// WorkloadByHostname returns the workload of that namespace and hostname, or nil; of several, the first by UID.
-func (x *Index) WorkloadByHostname(namespace, hostname string) *Workload { panic("not implemented") }
-
-// NodeWorkloads yields the workloads on a node, in no particular order.
-func (x *Index) NodeWorkloads(node string) iter.Seq[*Workload] { panic("not implemented") }
-
-// Services yields all services, in no particular order.
-func (x *Index) Services() iter.Seq[*ServiceEntry] { panic("not implemented") }
-
-// Workloads yields all workloads, in no particular order.
-func (x *Index) Workloads() iter.Seq[*Workload] { panic("not implemented") }
-
-// A ServiceEntry is a service with what backs it. It is immutable: as long as an Index returns the same pointer, nothing about it changed.
+// A ServiceEntry is a service with what backs it. It is immutable: as long as an Index returns the same
+// pointer, nothing about it changed.
 type ServiceEntry struct {
 	*Service
+	key       string
+	endpoints pmap[string, *Workload]
 }
 
 // Len returns the number of endpoints, healthy or not.
-func (e *ServiceEntry) Len() int { panic("not implemented") }
+func (e *ServiceEntry) Len() int { return e.endpoints.Len() }
 
 // Endpoints yields all endpoints, healthy or not, in no particular order.
-func (e *ServiceEntry) Endpoints() iter.Seq[Endpoint] { panic("not implemented") }
+func (e *ServiceEntry) Endpoints() iter.Seq[Endpoint] {
+	return func(yield func(Endpoint) bool) {
+		for _, w := range e.endpoints.All() {
+			ports, _ := w.Ports(e.key)
+			if !yield(Endpoint{w, ports}) {
+				return
+			}
+		}
+	}
+}
 
 // An Endpoint is a workload as the backend of one service.
 type Endpoint struct {
@@ -67,13 +50,239 @@ type Endpoint struct {
 	Ports    []Port
 }
 
-// A Store holds the current Index. Its zero value holds an empty one. It is safe for concurrent use.
-type Store struct {
-	current atomic.Pointer[Index]
+// Service returns the service named "namespace/hostname", or nil.
+func (x *Index) Service(key string) *ServiceEntry {
+	if x == nil {
+		return nil
+	}
+	e, _ := x.services.Get(key)
+	if e == nil || e.Service == nil {
+		return nil
+	}
+	return e
 }
 
-// Index returns the current Index. It never blocks.
-func (s *Store) Index() *Index { panic("not implemented") }
+// ServiceByAddr returns the service that an address on a network belongs to, as a client in that namespace sees it, or
+// nil. A single address wins over a range. Of several services the one in the client's namespace wins, then the longest
+// prefix, then the canonical one, then the first by name.
+func (x *Index) ServiceByAddr(network string, addr netip.Addr, clientNamespace string) *ServiceEntry {
+	if x == nil {
+		return nil
+	}
+	id, ok := x.networks[network]
+	if !ok {
+		return nil
+	}
+	key := keyOf(id, addr)
+	if set, _ := x.vips.Get(key); set != nil {
+		if e := set.best(clientNamespace); e != nil {
+			return e
+		}
+	}
+	return x.serviceByRange(key, clientNamespace)
+}
 
-// Apply replaces the current Index by one with d applied, and returns that.
-func (s *Store) Apply(d Delta) *Index { panic("not implemented") }
+// serviceByRange looks for ranges around an address, longest first.
+func (x *Index) serviceByRange(key addrKey, clientNamespace string) *ServiceEntry {
+	lengths := x.prefixes[key.network]
+	if lengths == nil {
+		return nil
+	}
+	var found *ServiceEntry
+	for bits := range lengths.descending() {
+		set, _ := x.vips.Get(key.masked(bits))
+		if set == nil {
+			continue
+		}
+		e := set.best(clientNamespace)
+		if e != nil && e.Namespace == clientNamespace {
+			return e
+		}
+		if found == nil {
+			found = e
+		}
+	}
+	return found
+}
+
+// ServiceByHostname returns the service that a client in that namespace means by a hostname, or nil: the
+// one in its namespace, then the canonical one, then the first by namespace.
+func (x *Index) ServiceByHostname(hostname, clientNamespace string) *ServiceEntry {
+	if x == nil {
+		return nil
+	}
+	set, _ := x.hostnames.Get(hostname)
+	return set.best(clientNamespace)
+}
+
+// ServicesByHostname yields all services of a hostname, whoever may see them, sorted by namespace.
+func (x *Index) ServicesByHostname(hostname string) iter.Seq[*ServiceEntry] {
+	return func(yield func(*ServiceEntry) bool) {
+		if x == nil {
+			return
+		}
+		set, _ := x.hostnames.Get(hostname)
+		if set == nil {
+			return
+		}
+		for _, e := range set.entries {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// Workload returns the workload of that UID, or nil.
+func (x *Index) Workload(uid string) *Workload {
+	if x == nil {
+		return nil
+	}
+	w, _ := x.workloads.Get(uid)
+	return w
+}
+
+// WorkloadByAddr returns the workload that has an address on a network, or nil. One on its host's network
+// cannot be found so. Of several a pod wins, then one that speaks HBONE, then the first by UID.
+func (x *Index) WorkloadByAddr(network string, addr netip.Addr) *Workload {
+	if x == nil {
+		return nil
+	}
+	id, ok := x.networks[network]
+	if !ok {
+		return nil
+	}
+	set, _ := x.addrs.Get(keyOf(id, addr))
+	return set.first()
+}
+
+// WorkloadByHostname returns the workload of that namespace and hostname, or nil; of several, it chooses as WorkloadByAddr does.
+func (x *Index) WorkloadByHostname(namespace, hostname string) *Workload {
+	if x == nil {
+		return nil
+	}
+	set, _ := x.workloadHosts.Get(ServiceKey(namespace, hostname))
+	return set.first()
+}
+
+// NodeWorkloads yields the workloads on a node, in no particular order.
+func (x *Index) NodeWorkloads(node string) iter.Seq[*Workload] {
+	return func(yield func(*Workload) bool) {
+		if x == nil {
+			return
+		}
+		if on, ok := x.nodes.Get(node); ok {
+			values(on.workloads, yield)
+		}
+	}
+}
+
+// Services yields all services, in no particular order.
+func (x *Index) Services() iter.Seq[*ServiceEntry] {
+	return func(yield func(*ServiceEntry) bool) {
+		if x == nil {
+			return
+		}
+		values(x.services, func(e *ServiceEntry) bool { return e.Service == nil || yield(e) })
+	}
+}
+
+// Workloads yields all workloads, in no particular order.
+func (x *Index) Workloads() iter.Seq[*Workload] {
+	return func(yield func(*Workload) bool) {
+		if x != nil {
+			values(x.workloads, yield)
+		}
+	}
+}
+
+func values[K, V comparable](m pmap[K, V], yield func(V) bool) {
+	for _, v := range m.All() {
+		if !yield(v) {
+			return
+		}
+	}
+}
+
+// A serviceSet is the services that share a virtual address or a hostname, sorted by key. It is immutable.
+type serviceSet struct {
+	entries []*ServiceEntry
+}
+
+// best returns the service that a client in that namespace means, or nil if it may see none.
+func (s *serviceSet) best(clientNamespace string) *ServiceEntry {
+	if s == nil {
+		return nil
+	}
+	var canonical, first *ServiceEntry
+	for _, e := range s.entries {
+		switch {
+		case e.Namespace == clientNamespace:
+			return e
+		case e.Visibility != VisiblePublic:
+		case canonical == nil && e.Canonical:
+			canonical = e
+		case first == nil:
+			first = e
+		}
+	}
+	if canonical != nil {
+		return canonical
+	}
+	return first
+}
+
+// with returns the set with an entry added or replaced, without if now is nil; nil for an empty set.
+func (s *serviceSet) with(key string, now *ServiceEntry) *serviceSet {
+	next := new(serviceSet)
+	if s != nil {
+		for _, e := range s.entries {
+			if e.key < key {
+				next.entries = append(next.entries, e)
+			}
+		}
+	}
+	if now != nil {
+		next.entries = append(next.entries, now)
+	}
+	if s != nil {
+		for _, e := range s.entries {
+			if e.key > key {
+				next.entries = append(next.entries, e)
+			}
+		}
+	}
+	if len(next.entries) == 0 {
+		return nil
+	}
+	return next
+}
+
+// A workloadSet is the workloads that share an address, best first. It is immutable.
+type workloadSet struct {
+	best *Workload
+	rest []*Workload
+}
+
+func (s *workloadSet) first() *Workload {
+	if s == nil {
+		return nil
+	}
+	return s.best
+}
+
+// A nodeSet is the workloads of a node. It is immutable.
+type nodeSet struct {
+	workloads pmap[string, *Workload]
+}
+
+// rankWorkload is less for what wins an address: ztunnel takes a pod before anything else, and what speaks HBONE before what does not.
+func rankWorkload(w *Workload) int {
+	switch {
+	case strings.Contains(w.UID, "//Pod/"):
+		return 0
+	case w.Tunnel == TunnelHBONE:
+		return 1
+	}
+	return 2
+}

@@ -115,8 +115,8 @@ func (m *Mesh) RemoveCluster(id string) bool {
 	delete(m.clusters, id)
 	if m.local == id {
 		m.local = ""
-		m.dirt.all = true
 	}
+	m.dirt.all = true // it was the home of some clients, and its trust domain theirs
 	m.publish()
 	return true
 }

@@ -73,27 +73,38 @@ func (v *View) Client() Client { return v.shared.client }
 func (v *View) Snapshot() *Snapshot { return v.shared.current.Load().snapshot }
 
 // Watch yields what is in the view (all of it, or the difference to since if that is not nil) and then each change,
-// until ctx is done or the view is closed. Changes that happen while the caller is busy come together, each name once with its latest
+// until ctx is done, or the view is closed and its last state was yielded. Changes that happen while the caller is busy come together, each name once with its latest
 // state: a slow caller costs no more memory than the state that it has seen last. The Snapshot is the state that the Delta leads
 // to: give it to Watch to go on later.
 func (v *View) Watch(ctx context.Context, since *Snapshot) iter.Seq2[*Snapshot, Delta] {
 	return func(yield func(*Snapshot, Delta) bool) {
-		first := true
-		for ctx.Err() == nil {
+		for first := true; ctx.Err() == nil; first = false {
+			last := v.isClosed() // then this is what there is to see
 			state := v.shared.current.Load()
 			if d := state.snapshot.Since(since); first || !d.Empty() {
 				if !yield(state.snapshot, d) {
 					return
 				}
 			}
-			first, since = false, state.snapshot
+			if last {
+				return
+			}
+			since = state.snapshot
 			select {
 			case <-state.next:
 			case <-v.closed:
-				return
 			case <-ctx.Done():
 			}
 		}
+	}
+}
+
+func (v *View) isClosed() bool {
+	select {
+	case <-v.closed:
+		return true
+	default:
+		return false
 	}
 }
 
