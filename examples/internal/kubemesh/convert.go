@@ -1,0 +1,234 @@
+package kubemesh
+
+import (
+	"errors"
+	"net/netip"
+
+	meshconfig "istio.io/api/mesh/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/eastwest-mesh/eastwest/endpoints"
+	"github.com/eastwest-mesh/eastwest/endpoints/wds"
+	"github.com/eastwest-mesh/eastwest/examples/internal/kubefile"
+	"github.com/eastwest-mesh/eastwest/scope"
+)
+
+// Config says how the objects of a cluster are to be read.
+type Config struct {
+	// Cluster is the cluster's ID. Required.
+	Cluster string
+
+	// Network replaces what the label topology.istio.io/network of the system
+	// namespace says. Default: the label, or the network "".
+	Network string
+
+	// Home is the Snapshot of the control plane's own cluster. nil means that
+	// the Snapshot to convert is that.
+	Home *kubefile.Snapshot
+
+	// Compat chooses to repeat what is odd about istiod: a workload without
+	// labels gets every policy of its namespace that has a selector, a network
+	// that one endpoint of a ServiceEntry names is that of those after it, too,
+	// and the HBONE port of a gateway of class istio-east-west is not read.
+	Compat endpoints.Compat
+
+	// Domain is the DNS suffix of services. Default cluster.local.
+	Domain string
+
+	// SystemNamespace is where the control plane is installed. Default
+	// istio-system.
+	SystemNamespace string
+
+	// Scope decides which Services are global. Default: the MeshConfig of
+	// Home, read as istiod reads it.
+	Scope ScopeEvaluator
+
+	// VIPs gives addresses to the hosts of ServiceEntries that have none.
+	// Default: such hosts stay without one, with a Warning.
+	VIPs VIPs
+}
+
+// ScopeEvaluator is what *scope.Matcher is.
+type ScopeEvaluator interface {
+	Evaluate(scope.Object) scope.Scope
+}
+
+// VIPs gives a host the same addresses every time.
+type VIPs interface {
+	Assign(hostname string) ([]netip.Addr, error)
+}
+
+// Facts are what one cluster tells a mesh. They must not be changed.
+type Facts struct {
+	Cluster   endpoints.Cluster
+	Services  []*endpoints.Service
+	Workloads []*endpoints.Workload
+	Gateways  []*endpoints.Gateway
+
+	// Policies are the policies of Home's cluster, for all of its node proxies.
+	// They are empty in the facts of a remote cluster.
+	Policies []*wds.Authorization
+
+	// Assigned are the hosts that Config.VIPs was asked for.
+	Assigned []string
+
+	// Warnings tell what has no effect, in the order of files and lines.
+	Warnings []Warning
+}
+
+// Convert converts the objects of one cluster. Objects that cannot be used are
+// left out with a Warning; an error means that the configuration as a whole
+// cannot be used.
+func Convert(config Config, snapshot *kubefile.Snapshot) (*Facts, error) {
+	c, err := newConverter(config, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	c.readNodes()
+	c.readWaypoints()
+	if err := c.readPolicies(); err != nil {
+		return nil, err
+	}
+	c.convertServices()
+	c.convertPods()
+	c.convertEndpointSlices()
+	c.convertServiceEntryEndpoints()
+	c.convertWorkloadEntries()
+	c.convertGateways()
+	c.unread()
+	return c.finish(), nil
+}
+
+// converter holds what is needed while one cluster is converted.
+type converter struct {
+	config   Config
+	snapshot *kubefile.Snapshot
+	home     *kubefile.Snapshot
+	isHome   bool
+	mesh     *meshconfig.MeshConfig
+
+	trustDomain string // as workloads have it: empty for cluster.local
+	namespaces  map[string]*corev1.Namespace
+	nodes       map[string]endpoints.Locality
+	services    map[string][]*service // by namespace; one for each hostname
+	waypoints   map[string]*waypoint  // by namespace/name
+	selectors   []selectorPolicy
+	uids        map[string]bool
+
+	facts *Facts
+}
+
+const (
+	networkLabel       = "topology.istio.io/network"
+	defaultTrustDomain = endpoints.DefaultTrustDomain
+)
+
+func newConverter(config Config, snapshot *kubefile.Snapshot) (*converter, error) {
+	if config.Cluster == "" {
+		return nil, errors.New("kubemesh: a cluster needs an ID")
+	}
+	c := &converter{
+		config: config, snapshot: snapshot, home: config.Home,
+		isHome:     config.Home == nil || config.Home == snapshot,
+		namespaces: make(map[string]*corev1.Namespace),
+		services:   make(map[string][]*service),
+		uids:       make(map[string]bool),
+		facts:      new(Facts),
+	}
+	if c.isHome {
+		c.home = snapshot
+	}
+	c.config.Domain = orDefault(config.Domain, "cluster.local")
+	c.config.SystemNamespace = orDefault(config.SystemNamespace, "istio-system")
+	c.mesh = new(meshconfig.MeshConfig)
+	if c.home.Mesh != nil {
+		c.mesh = c.home.Mesh.MeshConfig
+	}
+	for _, n := range snapshot.Namespaces {
+		c.namespaces[n.Name] = n
+	}
+	c.readCluster()
+	if err := checkVisibility(c.mesh.ServiceEntryVisibility); err != nil {
+		return nil, &kubefile.Error{Position: c.home.Mesh.Position, Object: "MeshConfig", Err: err}
+	}
+	return c, c.readScope()
+}
+
+// readCluster finds the cluster's network and trust domain. An empty trust
+// domain is cluster.local, on the wire as well.
+func (c *converter) readCluster() {
+	if c.mesh.TrustDomain != defaultTrustDomain {
+		c.trustDomain = c.mesh.TrustDomain
+	}
+	network := c.config.Network
+	if ns := c.namespaces[c.config.SystemNamespace]; network == "" && ns != nil {
+		network = ns.Labels[networkLabel]
+	}
+	c.facts.Cluster = endpoints.Cluster{ID: c.config.Cluster, Network: network, TrustDomain: c.trustDomain, Local: c.isHome}
+}
+
+// readScope compiles the MeshConfig unless the caller did. Lines in its errors
+// become lines of the file.
+func (c *converter) readScope() error {
+	if c.config.Scope != nil {
+		return nil
+	}
+	config := scope.Default()
+	if mesh := c.home.Mesh; mesh != nil {
+		var err error
+		if config, err = scope.Parse(mesh.Text); err != nil {
+			return inFile(err, mesh.Position)
+		}
+	}
+	matcher, err := config.Compile(scope.Options{Domain: c.config.Domain})
+	if err != nil {
+		return err
+	}
+	c.config.Scope = matcher
+	return nil
+}
+
+// inFile names the file in the errors of a text that starts somewhere in it.
+func inFile(err error, start kubefile.Position) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range joined.Unwrap() {
+			all = append(all, inFile(e, start))
+		}
+		return errors.Join(all...)
+	}
+	parse := new(scope.ParseError)
+	if !errors.As(err, &parse) {
+		return err
+	}
+	at := *parse
+	at.File = start.File
+	if at.Line > 0 {
+		at.Line += start.Line - 1
+	}
+	return &at
+}
+
+// rootNamespace is where policies are for the whole mesh.
+func (c *converter) rootNamespace() string {
+	return orDefault(c.mesh.RootNamespace, c.config.SystemNamespace)
+}
+
+func (c *converter) hostname(name, namespace string) string {
+	return name + "." + namespace + ".svc." + c.config.Domain
+}
+
+// labelsOf returns the labels and annotations of a namespace.
+func (c *converter) labelsOf(namespace string) (labels, annotations map[string]string) {
+	if ns := c.namespaces[namespace]; ns != nil {
+		return ns.Labels, ns.Annotations
+	}
+	return nil, nil
+}
+
+func orDefault(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
+}

@@ -1,0 +1,26 @@
+// Package kubemesh turns the Kubernetes objects of one cluster into facts for
+// a mesh of clusters, as istiod does:
+//
+//	kubefile.Snapshot --> Convert --> Facts --> Since(last) --> endpoints.Change --> endpoints.Mesh
+//	                                    |
+//	                                    '--> Policies, Warnings
+//
+// Pods, WorkloadEntries, the endpoints of ServiceEntries and the EndpointSlices
+// of Services without a selector become workloads; Services and ServiceEntries
+// become services; Gateways of the classes istio-east-west and istio-remote
+// become network gateways, and any Gateway with an address can be a waypoint.
+//
+// istiod reads ServiceEntries, WorkloadEntries, AuthorizationPolicies,
+// PeerAuthentications, GatewayClasses and the MeshConfig from its own cluster
+// only. So a remote cluster is converted with Config.Home set to the Snapshot
+// of istiod's own.
+//
+// Whatever an object says that has no effect is a Warning.
+//
+// # What it does not do
+//
+// It allocates no addresses (Config.VIPs does), writes no status, and merges
+// no clusters: that is for package endpoints. L7 policies and routes are for
+// waypoints, which configure themselves elsewhere. Unlike istiod it does not
+// repeat the WorkloadEntries of its own cluster in every remote one.
+package kubemesh

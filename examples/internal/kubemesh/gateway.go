@@ -1,0 +1,94 @@
+package kubemesh
+
+import (
+	"net/netip"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/eastwest-mesh/eastwest/endpoints"
+)
+
+const (
+	eastWestClass = "istio-east-west"
+	remoteClass   = "istio-remote"
+
+	serviceAccountAnnotation = "gateway.istio.io/service-account"
+)
+
+// convertGateways finds the gateways of networks. One of class istio-east-west
+// is how others enter the network of its cluster. One of class istio-remote, in
+// the control plane's own cluster, says how another network is entered.
+func (c *converter) convertGateways() {
+	for _, g := range c.snapshot.Gateways {
+		class := string(g.Spec.GatewayClassName)
+		switch {
+		case class != eastWestClass && class != remoteClass:
+		case g.Labels[networkLabel] == "":
+			c.warn("Gateway", g, "is of class %s but has no label %s, so it is for no network", class, networkLabel)
+		case class == remoteClass && !c.isHome:
+			c.warn("Gateway", g, "is of class %s in a remote cluster: only that cluster's own control plane reads it", class)
+		default:
+			c.gateway(g, class)
+		}
+	}
+}
+
+func (c *converter) gateway(g *gatewayv1.Gateway, class string) {
+	listener := hboneListener(g, class)
+	if listener == nil {
+		c.warn("Gateway", g, "has no listener of protocol HBONE that terminates TLS, so other networks cannot use it")
+		return
+	}
+	fact := &endpoints.Gateway{
+		Namespace:      g.Namespace,
+		Name:           g.Name,
+		Network:        g.Labels[networkLabel],
+		HBONEPort:      uint16(listener.Port),
+		ServiceAccount: gatewayAccount(g, class),
+	}
+	if class == eastWestClass && (listener.Port == endpoints.DefaultHBONEPort || c.config.Compat == endpoints.Istio) {
+		fact.HBONEPort = 0 // istiod does not read the port, and names the gateway so
+		if listener.Port != endpoints.DefaultHBONEPort {
+			c.warn("Gateway", g, "its HBONE port %d is not read: istiod takes %d", listener.Port, endpoints.DefaultHBONEPort)
+		}
+	}
+	for _, a := range g.Status.Addresses {
+		if a.Type == nil {
+			c.warn("Gateway", g, "its address %s has no type, so it is not used", a.Value)
+		} else if ip, err := netip.ParseAddr(a.Value); err == nil && *a.Type == gatewayv1.IPAddressType {
+			fact.Addresses = append(fact.Addresses, ip)
+		} else if *a.Type == gatewayv1.HostnameAddressType {
+			fact.Hostnames = append(fact.Hostnames, a.Value)
+		} else {
+			c.warn("Gateway", g, "its address %s is of type %s, which is not used", a.Value, *a.Type)
+		}
+	}
+	if len(fact.Addresses)+len(fact.Hostnames) == 0 {
+		c.warn("Gateway", g, "has no address in its status yet, so other networks cannot use it")
+		return
+	}
+	c.facts.Gateways = append(c.facts.Gateways, fact)
+}
+
+// hboneListener returns the first listener that other networks can use.
+func hboneListener(g *gatewayv1.Gateway, class string) *gatewayv1.Listener {
+	for i := range g.Spec.Listeners {
+		l := &g.Spec.Listeners[i]
+		terminates := l.TLS != nil && l.TLS.Mode != nil && *l.TLS.Mode == gatewayv1.TLSModeTerminate
+		if l.Protocol == "HBONE" && (terminates || class == remoteClass) {
+			return l
+		}
+	}
+	return nil
+}
+
+// gatewayAccount returns the service account that the gateway must prove.
+func gatewayAccount(g *gatewayv1.Gateway, class string) string {
+	if name := g.Annotations[serviceAccountAnnotation]; name != "" {
+		return name
+	}
+	if class == remoteClass {
+		return g.Name + "-" + remoteClass
+	}
+	return g.Name
+}

@@ -1,0 +1,183 @@
+package kubemesh
+
+import (
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/eastwest-mesh/eastwest/endpoints"
+	"github.com/eastwest-mesh/eastwest/lb"
+	"github.com/eastwest-mesh/eastwest/scope"
+)
+
+// service is a service and what is needed to find its workloads.
+type service struct {
+	fact       *endpoints.Service
+	kubernetes bool // a Service, not a host of a ServiceEntry
+	source     metav1.Object
+	selector   map[string]string
+	ports      []portName // as fact.Ports
+}
+
+// portName is how a port of a service finds its port of a workload.
+type portName struct {
+	name   string
+	target string // a named targetPort
+}
+
+func (s *service) created() time.Time { return s.fact.Created }
+
+// selects reports whether the selector is there and matches.
+func (s *service) selects(labels map[string]string) bool {
+	return len(s.selector) > 0 && subset(s.selector, labels)
+}
+
+func subset(selector, labels map[string]string) bool {
+	for key, value := range selector {
+		if got, ok := labels[key]; !ok || got != value {
+			return false
+		}
+	}
+	return true
+}
+
+// convertServices converts Services and ServiceEntries, and chooses among those
+// that have the same hostname.
+func (c *converter) convertServices() {
+	var all []*service
+	for _, s := range c.snapshot.Services {
+		if s.Spec.Type == corev1.ServiceTypeExternalName {
+			c.warn("Service", s, "is of type ExternalName: it is left to the upstream DNS server")
+			continue
+		}
+		all = append(all, c.kubernetesService(s))
+	}
+	if c.isHome {
+		for _, s := range c.snapshot.ServiceEntries {
+			all = append(all, c.serviceEntry(s)...)
+		}
+	}
+	for _, s := range c.selectServices(all) {
+		c.facts.Services = append(c.facts.Services, s.fact)
+		c.services[s.fact.Namespace] = append(c.services[s.fact.Namespace], s)
+	}
+}
+
+func (c *converter) kubernetesService(s *corev1.Service) *service {
+	fact := &endpoints.Service{
+		Name:          s.Name,
+		Namespace:     s.Namespace,
+		Hostname:      c.hostname(s.Name, s.Namespace),
+		Addresses:     c.clusterIPs(s),
+		IPFamilies:    ipFamilies(s.Spec.IPFamilies),
+		LoadBalancing: c.serviceLoadBalancing(s),
+		Canonical:     true,
+		Scope:         c.scopeOf(s),
+		Created:       s.CreationTimestamp.Time,
+	}
+	c.bindWaypoint("Service", s, fact)
+	out := &service{fact: fact, kubernetes: true, source: s, selector: s.Spec.Selector}
+	for _, p := range s.Spec.Ports {
+		// UDP ports are told, too: istiod does not leave them out.
+		fact.Ports = append(fact.Ports, endpoints.Port{
+			ServicePort: uint16(p.Port),
+			TargetPort:  uint16(p.TargetPort.IntVal), // 0 if it is named
+			AppProtocol: servicePortProtocol(p),
+		})
+		out.ports = append(out.ports, portName{name: p.Name, target: p.TargetPort.StrVal})
+	}
+	return out
+}
+
+// clusterIPs returns the addresses of a Service; a headless one has none.
+func (c *converter) clusterIPs(s *corev1.Service) []endpoints.NetworkAddress {
+	var out []endpoints.NetworkAddress
+	for _, text := range s.Spec.ClusterIPs {
+		if ip, err := netip.ParseAddr(text); err == nil { // not "None" or ""
+			out = append(out, c.address(ip))
+		}
+	}
+	return out
+}
+
+func (c *converter) address(ip netip.Addr) endpoints.NetworkAddress {
+	return endpoints.HostAddress(c.facts.Cluster.Network, ip)
+}
+
+func ipFamilies(families []corev1.IPFamily) endpoints.IPFamilies {
+	switch {
+	case len(families) > 1:
+		return endpoints.DualStack
+	case len(families) == 0:
+		return endpoints.IPAutomatic
+	case families[0] == corev1.IPv4Protocol:
+		return endpoints.IPv4Only
+	}
+	return endpoints.IPv6Only
+}
+
+func (c *converter) scopeOf(s *corev1.Service) endpoints.Scope {
+	labels, _ := c.labelsOf(s.Namespace)
+	decided := c.config.Scope.Evaluate(scope.Object{
+		Namespace: s.Namespace, Name: s.Name, Labels: s.Labels,
+		NamespaceKnown: c.namespaces[s.Namespace] != nil, NamespaceLabels: labels,
+		Host: c.hostname(s.Name, s.Namespace),
+	})
+	if c.namespaces[s.Namespace] == nil {
+		c.warn("Service", s, "its Namespace is not there, so it cannot be global")
+	}
+	if decided == scope.Global {
+		return endpoints.ScopeGlobal
+	}
+	return endpoints.ScopeLocal
+}
+
+func (c *converter) serviceLoadBalancing(s *corev1.Service) *endpoints.LoadBalancing {
+	_, nsAnnotations := c.labelsOf(s.Namespace)
+	t := lb.Traffic{
+		Annotation:          s.Annotations[lb.Annotation],
+		NamespaceAnnotation: nsAnnotations[lb.Annotation],
+		PublishNotReady:     s.Spec.PublishNotReadyAddresses,
+	}
+	if policy := s.Spec.InternalTrafficPolicy; policy != nil {
+		t.InternalLocal = *policy == corev1.ServiceInternalTrafficPolicyLocal
+	}
+	if s.Spec.TrafficDistribution != nil {
+		t.Distribution = *s.Spec.TrafficDistribution
+	}
+	return c.loadBalancing("Service", s, t)
+}
+
+// loadBalancing returns nil where all endpoints are alike.
+func (c *converter) loadBalancing(kind string, o metav1.Object, t lb.Traffic) *endpoints.LoadBalancing {
+	policy, err := t.Policy()
+	if err != nil {
+		c.warn(kind, o, "%v", err)
+	}
+	out := &endpoints.LoadBalancing{Mode: modes[policy.Mode]}
+	if policy.Health == lb.AllowAll {
+		out.HealthPolicy = endpoints.AllowAll
+	}
+	for _, s := range policy.Preferences {
+		out.Preference = append(out.Preference, routingScopes[s])
+	}
+	if c.config.Compat == endpoints.Istio && policy.Mode == lb.Failover && len(policy.Preferences) < 3 {
+		c.warn(kind, o, "its traffic distribution is not one of Istio's")
+		out.Mode, out.Preference = endpoints.ModeUnspecified, nil
+	}
+	if out.Mode == endpoints.ModeUnspecified && out.HealthPolicy == endpoints.OnlyHealthy {
+		return nil
+	}
+	return out
+}
+
+var modes = map[lb.Mode]endpoints.BalanceMode{
+	lb.Strict: endpoints.ModeStrict, lb.Failover: endpoints.ModeFailover, lb.Passthrough: endpoints.ModePassthrough,
+}
+
+var routingScopes = map[lb.Scope]endpoints.RoutingScope{
+	lb.Region: endpoints.SameRegion, lb.Zone: endpoints.SameZone, lb.Subzone: endpoints.SameSubzone,
+	lb.Node: endpoints.SameNode, lb.Cluster: endpoints.SameCluster, lb.Network: endpoints.SameNetwork,
+}
