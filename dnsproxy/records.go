@@ -124,6 +124,10 @@ func within(label, zone string) string {
 
 // zoneOf returns the most specific of r.Zones that name is in, with a final dot.
 func (r *Resolver) zoneOf(name string) (zone string, ok bool) {
+	if len(r.Zones) == 0 {
+		return "", false
+	}
+	name = dns.Fqdn(name)
 	for _, z := range r.Zones {
 		z = dns.CanonicalName(z)
 		if dns.IsSubDomain(z, name) && len(z) > len(zone) {
