@@ -97,26 +97,30 @@ func serverConfig(ctx context.Context, c Credentials, tickets bool) (*tls.Config
 	if err != nil {
 		return nil, err
 	}
+	return hardenServer(cfg, tickets)
+}
+
+// hardenServer checks cfg, and what it may choose for a client.
+func hardenServer(cfg *tls.Config, tickets bool) (*tls.Config, error) {
 	if err := checkServer(cfg); err != nil {
 		return nil, err
 	}
 	if tickets && cfg.VerifyConnection == nil {
 		return nil, configError("VerifyConnection", ErrUnverifiedPeer)
 	}
+	choose := cfg.GetConfigForClient
+	if tickets && choose == nil {
+		return cfg, nil // not a copy: the keys of its tickets are in it
+	}
 	cfg = cfg.Clone()
 	cfg.SessionTicketsDisabled = !tickets
-	if choose := cfg.GetConfigForClient; choose != nil {
+	if choose != nil {
 		cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			chosen, err := choose(hello)
 			if err != nil || chosen == nil {
 				return nil, err
 			}
-			if err := checkServer(chosen); err != nil {
-				return nil, err
-			}
-			chosen = chosen.Clone()
-			chosen.SessionTicketsDisabled = !tickets || chosen.VerifyConnection == nil
-			return chosen, nil
+			return hardenServer(chosen, tickets)
 		}
 	}
 	return cfg, nil

@@ -90,9 +90,6 @@ func (tn *tunnel) reach(ctx context.Context, hops []Hop) (net.Conn, error) {
 	tn.outer = carrier.tunnel
 	tn.known = backendOfHeader(carrier.header)
 	tn.path = append(slices.Clone(carrier.hops), HopState{Address: before.Authority})
-	for i := range carrier.hops {
-		tn.path[i].Reused = true // by every stream of this tunnel but the first
-	}
 	return carrier, nil
 }
 

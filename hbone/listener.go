@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
+	"sync/atomic"
 )
 
 // ListenConfig says what a Listener accepts.
@@ -41,15 +41,15 @@ type Listener struct {
 	inner    net.Listener
 	server   Server
 	cfg      ListenConfig
-	requests chan *pending
+	requests chan *pending // unbuffered: handlers are the queue
+	waiting  atomic.Int64  // handlers in enqueue
 	done     chan struct{} // Serve returned
 	err      error         // set before done
-	once     sync.Once
 }
 
 var _ net.Listener = (*Listener)(nil)
 
-// pending is a request in the backlog.
+// pending is a request that Accept took.
 type pending struct {
 	*Request
 	answered chan struct{}
@@ -61,7 +61,7 @@ func Listen(l net.Listener, cfg ListenConfig) *Listener {
 	ln := &Listener{
 		inner:    l,
 		cfg:      cfg,
-		requests: make(chan *pending, orDefault(cfg.Backlog, 128)),
+		requests: make(chan *pending),
 		done:     make(chan struct{}),
 	}
 	ln.server = Server{
@@ -107,8 +107,8 @@ func (ln *Listener) accept(p *pending) *Conn {
 	return c
 }
 
-// enqueue is the server's Handler. It stays until the request is answered: the
-// engine takes its return as the end of an unanswered stream.
+// enqueue is the server's Handler. It stays until the request is answered: a
+// stream whose Handler returns without an answer has failed.
 func (ln *Listener) enqueue(r *Request) {
 	if ln.cfg.Admit != nil {
 		if status := ln.cfg.Admit(r); status != http.StatusOK {
@@ -116,15 +116,15 @@ func (ln *Listener) enqueue(r *Request) {
 			return
 		}
 	}
-	p := &pending{Request: r, answered: make(chan struct{})}
-	select {
-	case ln.requests <- p:
-	default:
+	defer ln.waiting.Add(-1)
+	if ln.waiting.Add(1) > int64(orDefault(ln.cfg.Backlog, 128)) {
 		_ = r.Reject(http.StatusServiceUnavailable)
 		return
 	}
+	p := &pending{Request: r, answered: make(chan struct{})}
 	select {
-	case <-p.answered:
+	case ln.requests <- p:
+		<-p.answered
 	case <-ln.done:
 		_ = r.Reject(http.StatusServiceUnavailable)
 	case <-r.Context().Done():

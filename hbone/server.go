@@ -39,7 +39,8 @@ type Server struct {
 	HandshakeTimeout time.Duration
 
 	// SessionTickets lets clients resume TLS sessions. The credentials must
-	// then verify in VerifyConnection, which is called on resumption too.
+	// then verify in VerifyConnection, which is called on resumption too, and
+	// return the same configuration each time, as it holds the tickets' keys.
 	SessionTickets bool
 
 	// HTTP2 tunes the tunnels.

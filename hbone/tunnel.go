@@ -83,6 +83,9 @@ func (tn *tunnel) open(ctx context.Context, authority string, h http.Header, reu
 	last := &conn.hops[tn.hop]
 	last.Authority, last.Header, last.Reused = authority, conn.header, reused
 	last.Backend = tn.learn(conn.header)
+	for i := range tn.hop {
+		conn.hops[i].Reused = reused || tn.path[i].Reused // a tunnel that was there had its way there
+	}
 	t.Trace.connected(tn.info(), conn)
 	return conn, nil
 }
