@@ -130,10 +130,15 @@ func encodeState(state map[string][]Resource) ([]byte, error) {
 			return nil, fmt.Errorf("type %s: %w", typeURL, err)
 		}
 	}
-	copy(out, storeMagic)
-	sum := sha256.Sum256(out[storeHeader:])
-	copy(out[len(storeMagic):], sum[:])
-	return out, nil
+	return seal(out), nil
+}
+
+// seal fills in the header of a state.
+func seal(state []byte) []byte {
+	sum := sha256.Sum256(state[storeHeader:])
+	copy(state, storeMagic)
+	copy(state[len(storeMagic):], sum[:])
+	return state
 }
 
 func decodeState(data []byte) (map[string][]Resource, error) {
