@@ -17,17 +17,17 @@ var ErrPassthrough = errors.New("lb: passthrough: nothing to choose")
 type NoTargetReason int
 
 const (
-	// NoTargets: there are none at all.
+	// NoTargets means that there are none at all.
 	NoTargets NoTargetReason = iota
-	// NoneWeighted: all have weight 0.
+	// NoneWeighted means that all have weight 0.
 	NoneWeighted
-	// AllDrained: those that have a weight are drained.
+	// AllDrained means that those that have a weight are drained.
 	AllDrained
-	// NoneHealthy: those that are left are unhealthy.
+	// NoneHealthy means that those that are left are unhealthy.
 	NoneHealthy
-	// NoneMatching: usable ones do not match all preferences (Strict).
+	// NoneMatching means that usable ones do not match all preferences (Strict).
 	NoneMatching
-	// AllExcluded: the request excludes all that could be used.
+	// AllExcluded means that the request excludes all that could be used.
 	AllExcluded
 )
 

@@ -6,19 +6,19 @@ import "time"
 type Verdict int
 
 const (
-	// InUse: it is in the best rank.
+	// InUse targets are in the best rank: picks go to them.
 	InUse Verdict = iota
-	// Standby: it is usable, but a better rank is there.
+	// Standby targets are usable, but a better rank is there.
 	Standby
-	// WeightZero: its weight is 0.
+	// WeightZero targets have weight 0.
 	WeightZero
-	// Drained: its network, cluster or gateway is drained.
+	// Drained targets have a network, cluster or gateway that is drained.
 	Drained
-	// NotHealthy: it is unhealthy, and the policy wants healthy ones.
+	// NotHealthy targets are unhealthy, and the policy wants healthy ones.
 	NotHealthy
-	// NotMatching: it does not match all preferences of a Strict policy.
+	// NotMatching targets miss a preference of a Strict policy.
 	NotMatching
-	// Ejected: it failed too often.
+	// Ejected targets failed too often.
 	Ejected
 )
 

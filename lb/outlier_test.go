@@ -41,13 +41,13 @@ func TestOutlierEjection(t *testing.T) {
 		}
 		time.Sleep(30*time.Second - 1)
 		wantPicked(t, b, Request{}, "b")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wantPicked(t, b, Request{}, "a", "b")
 
 		fail(t, b, "a", 3, errRefused) // the second time is twice as long
 		time.Sleep(time.Minute - 1)
 		wantPicked(t, b, Request{}, "b")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wantPicked(t, b, Request{}, "a", "b")
 
 		time.Sleep(5 * time.Minute) // long enough to be forgiven

@@ -30,6 +30,7 @@ func (m Mode) String() string {
 // numbers it. The zero value is not a Scope.
 type Scope int
 
+// The parts of a Locality.
 const (
 	Region Scope = iota + 1
 	Zone
@@ -49,7 +50,9 @@ func (s Scope) String() string {
 type HealthPolicy int
 
 const (
+	// OnlyHealthy uses no unhealthy targets, even if there are no others.
 	OnlyHealthy HealthPolicy = iota
+	// AllowAll uses unhealthy targets like healthy ones.
 	AllowAll
 )
 

@@ -17,7 +17,9 @@ type Locality struct {
 type Health int
 
 const (
+	// Healthy targets are used.
 	Healthy Health = iota
+	// Unhealthy targets are used if the HealthPolicy is AllowAll.
 	Unhealthy
 )
 

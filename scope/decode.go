@@ -95,7 +95,7 @@ func (d *jsonDecoder) value() *yaml.Node {
 		for d.dec.More() {
 			n.Content = append(n.Content, d.value())
 		}
-		d.dec.Token()
+		_, _ = d.dec.Token() // the end
 	case string:
 		n.Tag, n.Value, n.Style = "!!str", token, yaml.DoubleQuotedStyle
 	case json.Number:

@@ -6,16 +6,17 @@ import "fmt"
 type Reason int
 
 const (
-	// NoEntry: no entry makes the service Global, and Local is the default.
+	// NoEntry means that no GLOBAL entry matches it, and Local is the default.
 	NoEntry Reason = iota
-	// NamespaceUnknown: the labels of its namespace are not known.
+	// NamespaceUnknown means that the labels of its namespace are not known.
 	NamespaceUnknown
-	// GlobalEntry: a GLOBAL entry matches it.
+	// GlobalEntry means that a GLOBAL entry matches it.
 	GlobalEntry
-	// LocalEntry: a LOCAL entry overrides a GLOBAL one (LocalWins).
+	// LocalEntry means that a LOCAL entry overrides a GLOBAL one (LocalWins).
 	LocalEntry
-	// ClusterLocalHost: its host is cluster-local by serviceSettings or by
-	// default, which overrides a GLOBAL entry (LocalWins).
+	// ClusterLocalHost means that its host is cluster-local by
+	// serviceSettings or by default, which overrides a GLOBAL entry
+	// (LocalWins).
 	ClusterLocalHost
 )
 

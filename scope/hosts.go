@@ -108,7 +108,7 @@ const dnsLabel = `[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?`
 
 func validateHost(host string) error {
 	if len(host) > 253 || !hostPattern.MatchString(host) {
-		return fmt.Errorf("%.60q is not a host: want a DNS name, which may start with *.", host)
+		return fmt.Errorf("%.60q is not a host: want a DNS name, whose first label may start with a star", host)
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 
 // maxNodes bounds the work of a parse: aliases can make a small document
 // stand for a huge one.
-const maxNodes = 1 << 20
+const maxNodes = 1 << 17
 
 // maxErrors is how many problems are reported at most.
 const maxErrors = 20
@@ -32,8 +32,11 @@ type fields map[string]reader
 type reader func(n *yaml.Node, path string)
 
 func (p *parser) fail(n *yaml.Node, path, problem, suggestion string) {
-	if len(p.errs) >= maxErrors {
+	switch len(p.errs) {
+	case maxErrors:
 		return
+	case maxErrors - 1:
+		path, problem, suggestion = "", "too many problems, here and after", ""
 	}
 	p.errs = append(p.errs, &ParseError{
 		File:       p.file,

@@ -283,23 +283,26 @@ func TestParseFile(t *testing.T) {
 // TestParseBounds checks that size, aliases and errors are bounded.
 func TestParseBounds(t *testing.T) {
 	list := func(n int, item string) string { return "[" + strings.Repeat(item+",", n) + "]" }
-	bomb := "enablePrometheusMerge: &v " + list(100, "a") + "\n" +
-		"trustDomain: &e " + list(1000, "{key: a, operator: In, values: *v}") + "\n" +
-		"serviceScopeConfigs: " + list(1000, "{servicesSelector: {matchExpressions: *e}}")
-	for name, data := range map[string]string{
-		"size":    "# " + strings.Repeat("x", MaxSize),
-		"aliases": bomb,
-		"cycle":   "serviceScopeConfigs: &a [*a]",
-		"errors":  "serviceScopeConfigs: " + list(10000, "x"),
+	bomb := "trustDomain: &h " + list(10000, "a") + "\n" +
+		"rootNamespace: &s {settings: {}, hosts: *h}\n" +
+		"serviceSettings: " + list(1000, "*s")
+	for _, tt := range []struct{ name, data, problem string }{
+		{"size", "# " + strings.Repeat("x", MaxSize), "the limit is 1048576"},
+		{"aliases", bomb, "aliases multiply"},
+		{"cycle", "serviceScopeConfigs: &a [*a]", "is a list: want a mapping"},
+		{"errors", "serviceScopeConfigs: " + list(10000, "x"), "too many problems"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := Parse([]byte(data))
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Parse([]byte(tt.data))
 			var parseErr *ParseError
 			if !errors.As(err, &parseErr) {
 				t.Fatalf("error %v, want a ParseError", err)
 			}
 			if lines := strings.Count(err.Error(), "\n"); lines >= maxErrors {
 				t.Errorf("the error has %d lines", lines+1)
+			}
+			if !strings.Contains(err.Error(), tt.problem) {
+				t.Errorf("error %v, want one with %q", err, tt.problem)
 			}
 		})
 	}
