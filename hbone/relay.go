@@ -79,9 +79,10 @@ func (r *relay) cause() error {
 // pump moves one direction until src ends or dst takes no more.
 func (r *relay) pump(dst, src net.Conn) int64 {
 	n, readErr, writeErr := transfer(dst, src)
+	if readErr != nil && r.whole.Load() && isClosed(readErr) {
+		readErr = nil // by us: the clean end of the other direction
+	}
 	switch {
-	case readErr != nil && r.whole.Load() && errors.Is(readErr, net.ErrClosed):
-		// That was us: a clean end of the other direction.
 	case readErr != nil:
 		r.fail(readErr)
 		abort(dst, readErr)
@@ -104,6 +105,11 @@ func (r *relay) closeWrite(c net.Conn) {
 	if err := half.CloseWrite(); err != nil {
 		r.fail(err)
 	}
+}
+
+// isClosed reports whether a connection was closed at this end.
+func isClosed(err error) bool {
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
 }
 
 func closeRead(c net.Conn) {

@@ -1,0 +1,251 @@
+package hbone_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/eastwest-mesh/eastwest/hbone"
+	"github.com/eastwest-mesh/eastwest/internal/memnet"
+	"github.com/eastwest-mesh/eastwest/internal/testca"
+)
+
+// sides makes connections whose near end a Relay gets, and whose far end is
+// the test's.
+func sides(t *testing.T) map[string]func(t *testing.T) (near, far net.Conn) {
+	stream := newPipe(t, fabrics()["memnet"], 1)
+	nested := newPipe(t, fabrics()["loopback"], 2)
+	open := func(p *pipe, t *testing.T) (client, server net.Conn) {
+		client, server, _, err := p.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return client, server
+	}
+	return map[string]func(t *testing.T) (near, far net.Conn){
+		"tcp":    tcpPair,
+		"memory": func(*testing.T) (net.Conn, net.Conn) { return memnet.Pipe() },
+		"client": func(t *testing.T) (net.Conn, net.Conn) { return open(stream, t) },
+		"server": func(t *testing.T) (net.Conn, net.Conn) {
+			client, server := open(stream, t)
+			return server, client
+		},
+		"nested": func(t *testing.T) (net.Conn, net.Conn) { return open(nested, t) },
+	}
+}
+
+func tcpPair(t *testing.T) (near, far net.Conn) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	far, err = net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, err = l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return near, far
+}
+
+// relayed is a Relay between two sides.
+type relayed struct {
+	t      *testing.T
+	a, b   net.Conn // the far ends
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	stats  hbone.RelayStats
+	err    error
+}
+
+func startRelay(t *testing.T, a, b func(*testing.T) (net.Conn, net.Conn)) *relayed {
+	nearA, farA := a(t)
+	nearB, farB := b(t)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	r := &relayed{t: t, a: farA, b: farB, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		r.stats, r.err = hbone.Relay(ctx, nearA, nearB)
+		close(r.done)
+	}()
+	t.Cleanup(func() {
+		farA.Close()
+		farB.Close()
+		<-r.done
+		cancel(nil)
+	})
+	return r
+}
+
+func (r *relayed) send(c net.Conn, msg string) {
+	r.t.Helper()
+	if _, err := io.WriteString(c, msg); err != nil {
+		r.t.Errorf("write: %v", err)
+	}
+}
+
+func (r *relayed) closeWrite(c net.Conn) {
+	r.t.Helper()
+	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		r.t.Errorf("CloseWrite: %v", err)
+	}
+}
+
+// wantRest expects c to read msg and then a clean end.
+func (r *relayed) wantRest(c net.Conn, msg string) {
+	r.t.Helper()
+	if got, err := io.ReadAll(c); string(got) != msg || err != nil {
+		r.t.Errorf("read %q, %v; want %q and a clean end", got, err, msg)
+	}
+}
+
+// wantAbort expects c to end, and not cleanly.
+func (r *relayed) wantAbort(c net.Conn) {
+	r.t.Helper()
+	if _, err := io.ReadAll(c); err == nil {
+		r.t.Error("read a clean end, want an abort")
+	}
+}
+
+func (r *relayed) wantResult(want string, stats hbone.RelayStats) {
+	r.t.Helper()
+	<-r.done
+	switch {
+	case want == "" && r.err != nil:
+		r.t.Errorf("Relay = %v, want no error", r.err)
+	case want != "" && (r.err == nil || !strings.Contains(r.err.Error(), want)):
+		r.t.Errorf("Relay = %v, want an error with %q", r.err, want)
+	}
+	if r.stats != stats {
+		r.t.Errorf("stats = %+v, want %+v", r.stats, stats)
+	}
+}
+
+func abortConn(c net.Conn) {
+	switch c := c.(type) {
+	case *hbone.Conn:
+		c.Abort(nil)
+	case interface{ SetLinger(int) error }:
+		_ = c.SetLinger(0)
+	}
+	c.Close()
+}
+
+// TestRelay ends a relay in every way, between every two kinds of connection.
+func TestRelay(t *testing.T) {
+	tests := []struct {
+		name string
+		run  func(r *relayed)
+	}{
+		{"clean ends keep the other direction", func(r *relayed) {
+			r.send(r.a, "ping")
+			r.closeWrite(r.a)
+			r.wantRest(r.b, "ping")
+			r.send(r.b, "pong!")
+			r.closeWrite(r.b)
+			r.wantRest(r.a, "pong!")
+			r.wantResult("", hbone.RelayStats{AToB: 4, BToA: 5})
+		}},
+		{"the other side first", func(r *relayed) {
+			r.closeWrite(r.b)
+			r.wantRest(r.a, "")
+			r.send(r.a, "late")
+			r.closeWrite(r.a)
+			r.wantRest(r.b, "late")
+			r.wantResult("", hbone.RelayStats{AToB: 4})
+		}},
+		{"abort of one side", func(r *relayed) {
+			abortConn(r.a)
+			r.wantAbort(r.b)
+			r.wantResult("reset", hbone.RelayStats{})
+		}},
+		{"abort after the other side's clean end", func(r *relayed) {
+			r.closeWrite(r.a)
+			r.wantRest(r.b, "")
+			abortConn(r.b)
+			r.wantAbort(r.a)
+			r.wantResult("reset", hbone.RelayStats{})
+		}},
+		{"end of the context", func(r *relayed) {
+			r.cancel(errors.New("enough"))
+			r.wantAbort(r.a)
+			r.wantAbort(r.b)
+			r.wantResult("enough", hbone.RelayStats{})
+		}},
+	}
+	kinds := sides(t)
+	for nameA, a := range kinds {
+		for nameB, b := range kinds {
+			for _, tt := range tests {
+				t.Run(nameA+" to "+nameB+"/"+tt.name, func(t *testing.T) { tt.run(startRelay(t, a, b)) })
+			}
+		}
+	}
+}
+
+// A server may answer and close before it has read all.
+func TestRelayDeliversAnEarlyAnswer(t *testing.T) {
+	kinds := sides(t)
+	for nameA, a := range kinds {
+		for _, nameB := range []string{"client", "server", "nested"} {
+			t.Run(nameA+" to "+nameB, func(t *testing.T) {
+				r := startRelay(t, a, kinds[nameB])
+				r.send(r.b, "no thanks")
+				_ = r.b.(*hbone.Conn).CloseRead()
+				r.closeWrite(r.b)
+				r.wantRest(r.a, "no thanks")
+				for { // until the relay has noticed
+					if _, err := r.a.Write(make([]byte, 1024)); err != nil {
+						break
+					}
+				}
+				<-r.done
+			})
+		}
+	}
+}
+
+// A connection without half-close is closed whole.
+func TestRelayWithoutHalfClose(t *testing.T) {
+	whole := func(*testing.T) (net.Conn, net.Conn) { return net.Pipe() }
+	kinds := sides(t)
+	r := startRelay(t, kinds["tcp"], whole)
+	r.send(r.a, "ping")
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(r.b, buf); err != nil {
+		t.Fatal(err)
+	}
+	r.closeWrite(r.a)
+	r.wantRest(r.b, "")
+	r.wantRest(r.a, "")
+	r.wantResult("", hbone.RelayStats{AToB: 4})
+}
+
+// An aborted TLS connection must not end in a close_notify.
+func TestRelayAbortsTLS(t *testing.T) {
+	ca := testca.New("cluster.local")
+	secure := func(t *testing.T) (near, far net.Conn) {
+		rawNear, rawFar := tcpPair(t)
+		client := tls.Client(rawFar, ca.ClientConfig(ca.Issue(webID), podID))
+		server := tls.Server(rawNear, ca.ServerConfig(ca.Issue(podID)))
+		done := make(chan error)
+		go func() { done <- server.Handshake() }()
+		if err := client.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		return server, client
+	}
+	r := startRelay(t, secure, tcpPair)
+	abortConn(r.b)
+	r.wantAbort(r.a)
+	r.wantResult("reset", hbone.RelayStats{})
+}
