@@ -333,6 +333,9 @@ func blackhole(t *testing.T, cfg Config) (client, server *Conn, cut func()) {
 		s, _ := l.Accept()
 		return c, s
 	}, cfg, handle)
+	if err := client.awaitSettings(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	return client, server, func() { n.Blackhole("a", "b") }
 }
 
