@@ -14,7 +14,7 @@ type Index struct {
 
 	networks      map[string]uint32 // number of each network seen
 	vips          pmap[addrKey, *serviceSet]
-	prefixes      map[uint32]*prefixLengths // by network: which lengths vips has
+	prefixes      map[uint32]*prefixLengths // by addrKey.space: which lengths vips has
 	hostnames     pmap[string, *serviceSet]
 	addrs         pmap[addrKey, *workloadSet]
 	workloadHosts pmap[string, *workloadSet] // by "namespace/hostname"
@@ -84,7 +84,7 @@ func (x *Index) ServiceByAddr(network string, addr netip.Addr, clientNamespace s
 
 // serviceByRange looks for ranges around an address, longest first.
 func (x *Index) serviceByRange(key addrKey, clientNamespace string) *ServiceEntry {
-	lengths := x.prefixes[key.network]
+	lengths := x.prefixes[key.space]
 	if lengths == nil {
 		return nil
 	}
@@ -214,22 +214,28 @@ func (s *serviceSet) best(clientNamespace string) *ServiceEntry {
 	if s == nil {
 		return nil
 	}
-	var canonical, first *ServiceEntry
+	var best *ServiceEntry
 	for _, e := range s.entries {
-		switch {
-		case e.Namespace == clientNamespace:
-			return e
-		case e.Visibility != VisiblePublic:
-		case canonical == nil && e.Canonical:
-			canonical = e
-		case first == nil:
-			first = e
+		if e.Visibility != VisiblePublic && e.Namespace != clientNamespace {
+			continue
+		}
+		if best == nil || e.preference(clientNamespace) > best.preference(clientNamespace) {
+			best = e
 		}
 	}
-	if canonical != nil {
-		return canonical
+	return best
+}
+
+// preference is more for what a client in that namespace rather means: its own namespace counts before being canonical.
+func (e *ServiceEntry) preference(clientNamespace string) int {
+	n := 0
+	if e.Namespace == clientNamespace {
+		n = 2
 	}
-	return first
+	if e.Canonical {
+		n++
+	}
+	return n
 }
 
 // with returns the set with an entry added or replaced, without if now is nil; nil for an empty set.

@@ -6,19 +6,31 @@ import (
 	"net/netip"
 )
 
-// An addrKey is an address or a range on a network, without pointers. IPv4 is written as IPv4 in IPv6.
+// An addrKey is an address or a range on a network, without pointers. IPv4 is written as in IPv4-mapped IPv6, but is never the same as IPv6.
 type addrKey struct {
-	hi, lo  uint64
-	network uint32
-	bits    uint8 // of the 128
+	hi, lo uint64
+	space  uint32 // the network's number, and the address family in the last bit
+	bits   uint8  // of the 128
 }
 
 func keyOf(network uint32, a netip.Addr) addrKey {
+	a = a.Unmap() // what a dual-stack socket calls an IPv4 address
+	space := network << 1
+	if a.Is4() {
+		space |= 1
+	}
+	return rawKey(space, a)
+}
+
+func rawKey(space uint32, a netip.Addr) addrKey {
 	b := a.As16()
-	return addrKey{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]), network, 128}
+	return addrKey{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]), space, 128}
 }
 
 func keyOfPrefix(network uint32, p netip.Prefix) addrKey {
+	if p.Addr().Is4In6() && p.Bits() < 96 { // more than IPv4
+		return rawKey(network<<1, p.Addr()).masked(uint8(p.Bits()))
+	}
 	return keyOf(network, p.Addr()).masked(uint8(128 - p.Addr().BitLen() + p.Bits()))
 }
 
@@ -33,7 +45,7 @@ func (k addrKey) masked(bits uint8) addrKey {
 	return k
 }
 
-// prefixLengths counts the ranges of each length on a network. It is immutable.
+// prefixLengths counts the ranges of each length on a network and of a family. It is immutable.
 type prefixLengths struct {
 	count             [128]uint32
 	longest, shortest uint8

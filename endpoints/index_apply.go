@@ -166,7 +166,7 @@ func (e *indexEditor) displaceVIP(a NetworkAddress, key string) {
 func (e *indexEditor) count(k addrKey, n int) {
 	if k.bits < 128 {
 		e.own()
-		e.prefixes[k.network] = e.prefixes[k.network].with(k.bits, n)
+		e.prefixes[k.space] = e.prefixes[k.space].with(k.bits, n)
 	}
 }
 
