@@ -137,11 +137,11 @@ func (r *reader) object(k *kind, n *node, file string) {
 		report(&Error{Position: n.at(field).position(), Field: field, Err: err})
 	})
 	if len(r.errs) == before {
-		r.keep(k, o, n, file, text)
+		r.keep(k, o, n, file)
 	}
 }
 
-func (r *reader) keep(k *kind, o metav1.Object, n *node, file string, text []byte) {
+func (r *reader) keep(k *kind, o metav1.Object, n *node, file string) {
 	position := Position{file, n.line, n.column}
 	id := fmt.Sprintf("%s %s/%s", k.name, o.GetNamespace(), o.GetName())
 	if first, twice := r.seen[id]; twice {
@@ -155,7 +155,7 @@ func (r *reader) keep(k *kind, o metav1.Object, n *node, file string, text []byt
 		return
 	}
 	k.add(r.snapshot, o)
-	r.snapshot.sources[o] = source{position, text}
+	r.snapshot.sources[o] = source{position, n}
 	if k.name == "ConfigMap" && isMeshConfigMap(o) {
 		r.meshFromConfigMap(n, file)
 	}

@@ -199,8 +199,13 @@ func TestDefaults(t *testing.T) {
 	if s.Namespaces[0].Labels["kubernetes.io/metadata.name"] != "app" {
 		t.Errorf("Namespace: %v", s.Namespaces[0].Labels)
 	}
-	if strings.Contains(string(s.JSON(pod)), "default") {
-		t.Error("JSON holds what was filled in")
+	if got := string(s.JSON(pod)); strings.Contains(got, "default") || !strings.Contains(got, `"podIP":"10.1.0.1"`) {
+		t.Errorf("JSON is not what was read: %s", got)
+	}
+	for field, want := range map[string]string{"spec.ports[0].port": "12:11", "spec.ports[0].name": "12:5", "spec.ports[7]": "12:3", `metadata["x"]`: "8:11"} {
+		if got := s.Locate(svc, field).String(); got != filepath.Join("east", "a.yaml")+":"+want {
+			t.Errorf("%s is at %s, want %s", field, got, want)
+		}
 	}
 }
 

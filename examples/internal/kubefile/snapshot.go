@@ -36,15 +36,31 @@ type Snapshot struct {
 // source is where an object comes from.
 type source struct {
 	position Position
-	json     []byte
+	node     *node
 }
 
 // Position returns where an object of the snapshot starts.
 func (s *Snapshot) Position(o metav1.Object) Position { return s.sources[o].position }
 
+// Locate returns where a field of an object is, such as spec.ports[0].port, or
+// where the last part of the path is that is there.
+func (s *Snapshot) Locate(o metav1.Object, field string) Position {
+	from, ok := s.sources[o]
+	if !ok {
+		return Position{}
+	}
+	at := from.node.at(field)
+	return Position{from.position.File, at.line, at.column}
+}
+
 // JSON returns an object of the snapshot as it was read: without what was
 // filled in.
-func (s *Snapshot) JSON(o metav1.Object) []byte { return s.sources[o].json }
+func (s *Snapshot) JSON(o metav1.Object) []byte {
+	if from, ok := s.sources[o]; ok {
+		return from.node.appendJSON(nil)
+	}
+	return nil
+}
 
 // Objects returns how many objects the snapshot holds.
 func (s *Snapshot) Objects() int { return len(s.sources) }
