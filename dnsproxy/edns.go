@@ -28,7 +28,10 @@ func finish(resp, query *dns.Msg, size int, err error) {
 	} else if resp.Rcode > 0xF {
 		resp.Rcode = dns.RcodeServerFailure // the upper bits of the rcode need an OPT
 	}
-	resp.Compress = true
+	resp.Compress = false
+	if resp.Len() > dns.MinMsgSize { // small ones are sent faster as they are
+		resp.Compress = true
+	}
 	if resp.Len() > size {
 		resp.Truncate(size)
 	}
