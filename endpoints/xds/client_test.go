@@ -263,6 +263,46 @@ func TestClientOnDemandChunks(t *testing.T) {
 	}
 }
 
+// TestClientOnDemandTruncates reconnects with more than fits into a request that nobody asked for
+// by name: it came along with something. The server must hear of all of it.
+func TestClientOnDemandTruncates(t *testing.T) {
+	s, n := serveRaw(t)
+	b := newBasket()
+	client := &Client{Conn: n.dial(), Types: []Type{{URL: fruit, OnDemand: true, Handle: b.handle}}, MaxRequestBytes: 500}
+	if err := client.Subscribe(fruit, "tree"); err != nil {
+		t.Fatal(err)
+	}
+	start(t, client)
+	stream := s.accept()
+	stream.receive()
+	want := map[string]bool{"tree": true}
+	words := "tree=1"
+	for i := range 50 {
+		name := fmt.Sprintf("fruit-%02d", i)
+		want[name] = true
+		words += " " + name + "=1"
+	}
+	stream.respond(fruit, "1", words)
+	stream.end <- nil
+	stream = s.accept()
+	for len(want) > 0 {
+		req := stream.receive()
+		for _, name := range req.GetResourceNamesSubscribe() {
+			delete(want, name)
+		}
+		for name := range req.GetInitialResourceVersions() {
+			delete(want, name)
+		}
+	}
+	// What the server has no more is gone.
+	var gone []string
+	for i := range 50 {
+		gone = append(gone, fmt.Sprintf("fruit-%02d", i))
+	}
+	stream.respond(fruit, "1", "", gone...)
+	b.await(t, "tree=1")
+}
+
 func TestClientFetch(t *testing.T) {
 	var c Collection
 	c.Update([]Resource{

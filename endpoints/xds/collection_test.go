@@ -143,6 +143,10 @@ func (f *follower) catchUp(t *testing.T) {
 	}
 	f.notified = false
 	for _, name := range d.removals {
+		// A name that comes and goes more than once may be removed twice: that is harmless.
+		if _, ok := f.holds[name]; !ok && strings.HasPrefix(name, "pod-") {
+			t.Errorf("%s is removed, but came and went unseen", name)
+		}
 		delete(f.holds, name)
 	}
 	for _, r := range d.upserts {
