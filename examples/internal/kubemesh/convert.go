@@ -10,6 +10,7 @@ import (
 	"github.com/eastwest-mesh/eastwest/endpoints"
 	"github.com/eastwest-mesh/eastwest/endpoints/wds"
 	"github.com/eastwest-mesh/eastwest/examples/internal/kubefile"
+	"github.com/eastwest-mesh/eastwest/identity/authz"
 	"github.com/eastwest-mesh/eastwest/scope"
 )
 
@@ -112,8 +113,9 @@ type converter struct {
 	nodes       map[string]endpoints.Locality
 	services    map[string][]*service // by namespace; one for each hostname
 	waypoints   map[string]*waypoint  // by namespace/name
-	selectors   []selectorPolicy
-	uids        map[string]bool
+	policies    *authz.Converted
+	pods        map[string]bool // by namespace/name
+	uids        map[string]bool // of workloads
 
 	facts *Facts
 }
@@ -132,6 +134,7 @@ func newConverter(config Config, snapshot *kubefile.Snapshot) (*converter, error
 		isHome:     config.Home == nil || config.Home == snapshot,
 		namespaces: make(map[string]*corev1.Namespace),
 		services:   make(map[string][]*service),
+		pods:       make(map[string]bool),
 		uids:       make(map[string]bool),
 		facts:      new(Facts),
 	}

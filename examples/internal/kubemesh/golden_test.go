@@ -28,6 +28,7 @@ func TestGolden(t *testing.T) {
 	for home, network := range map[string]string{"cluster1": "network1", "cluster2": "network2"} {
 		t.Run(home, func(t *testing.T) {
 			mesh := endpoints.New(endpoints.Config{Compat: endpoints.Istio})
+			var policies []*wds.Authorization
 			for id, snapshot := range clusters {
 				facts := convert(t, kubemesh.Config{Cluster: id, Home: clusters[home], Compat: endpoints.Istio}, snapshot)
 				if err := mesh.SetCluster(facts.Cluster); err != nil {
@@ -36,11 +37,15 @@ func TestGolden(t *testing.T) {
 				if err := mesh.Apply(facts.Since(nil)); err != nil {
 					t.Fatal(err)
 				}
+				policies = append(policies, facts.Policies...)
 			}
 			view := mesh.View(endpoints.Client{Network: network, Cluster: home})
 			defer view.Close()
 			if diff := cmp.Diff(goldenResources(t, home), viewResources(view), byValue); diff != "" {
 				t.Errorf("addresses: -istiod +ours\n%s", diff)
+			}
+			if diff := cmp.Diff(goldenPolicies(t, home), policies, byValue); diff != "" {
+				t.Errorf("policies: -istiod +ours\n%s", diff)
 			}
 		})
 	}
@@ -92,6 +97,17 @@ func goldenResources(t *testing.T, cluster string) map[string]endpoints.Resource
 			t.Fatal(err)
 		}
 		all[r.GetName()] = resource
+	}
+	return all
+}
+
+func goldenPolicies(t *testing.T, cluster string) (all []*wds.Authorization) {
+	for _, r := range response(t, cluster, ".rbac.binpb") {
+		policy, err := wds.DecodeAuthorization(r.GetName(), r.GetResource().GetValue())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, policy)
 	}
 	return all
 }

@@ -33,6 +33,7 @@ func (c *converter) readNodes() {
 func (c *converter) convertPods() {
 	slices := c.podSlices()
 	for _, p := range c.snapshot.Pods {
+		c.pods[p.Namespace+"/"+p.Name] = true
 		finished := p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded
 		if !finished && len(p.Status.PodIPs) > 0 {
 			c.pod(p, slices)

@@ -30,14 +30,12 @@ func (c *converter) serviceEntry(s *kubefile.ServiceEntry) []*service {
 			continue
 		}
 		seen[host] = true
-		entry := c.serviceEntryHost(s, host)
-		entry.fact.Visibility = visibility
-		out = append(out, entry)
+		out = append(out, c.serviceEntryHost(s, host, visibility))
 	}
 	return out
 }
 
-func (c *converter) serviceEntryHost(s *kubefile.ServiceEntry, host string) *service {
+func (c *converter) serviceEntryHost(s *kubefile.ServiceEntry, host string, visibility endpoints.Visibility) *service {
 	_, nsAnnotations := c.labelsOf(s.Namespace)
 	fact := &endpoints.Service{
 		Name:            s.Name,
@@ -50,7 +48,8 @@ func (c *converter) serviceEntryHost(s *kubefile.ServiceEntry, host string) *ser
 			NamespaceAnnotation: nsAnnotations[lb.Annotation],
 			Unresolved:          s.Spec.Resolution == networking.ServiceEntry_NONE,
 		}),
-		Created: s.CreationTimestamp.Time,
+		Visibility: visibility,
+		Created:    s.CreationTimestamp.Time,
 	}
 	c.bindWaypoint("ServiceEntry", s, fact)
 	out := &service{fact: fact, source: s, selector: s.Spec.WorkloadSelector.GetLabels()}

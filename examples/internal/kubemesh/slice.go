@@ -64,12 +64,9 @@ func (c *converter) endpointSlice(slice *discoveryv1.EndpointSlice, s *service) 
 
 // checkPodReference tells of an endpoint for a pod that is not there.
 func (c *converter) checkPodReference(slice *discoveryv1.EndpointSlice, e discoveryv1.Endpoint) {
-	for _, p := range c.snapshot.Pods {
-		if p.Namespace == e.TargetRef.Namespace && p.Name == e.TargetRef.Name {
-			return
-		}
+	if pod := e.TargetRef.Namespace + "/" + e.TargetRef.Name; !c.pods[pod] {
+		c.warn("EndpointSlice", slice, "its endpoint %s is for the Pod %s, which is not there", e.Addresses[0], pod)
 	}
-	c.warn("EndpointSlice", slice, "its endpoint %s is for the Pod %s/%s, which is not there", e.Addresses[0], e.TargetRef.Namespace, e.TargetRef.Name)
 }
 
 // slicePorts maps the Service's ports to the slice's by name. Only TCP is told.
