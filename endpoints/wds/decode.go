@@ -56,10 +56,13 @@ func DecodeWorkload(name string, body []byte) (*endpoints.Workload, error) {
 	return w, nil
 }
 
-// named keeps a resource from passing for another.
+// named keeps a resource from passing for another, or for none.
 func (d *decoder) named(name, own string) {
 	if name != own {
 		d.fail("", "it says that its name is %q", own)
+	}
+	if own == "" || own[0] == '/' || own[len(own)-1] == '/' {
+		d.fail("", "it has no full name")
 	}
 }
 
