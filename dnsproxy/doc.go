@@ -1,16 +1,16 @@
 // Package dnsproxy answers DNS questions for the names of a mesh, forwards the
 // others, and gives virtual addresses to hosts that have none.
 //
-//	 client             Server          Handler          Resolver          Names
-//	   |  UDP, TCP  +------------+   +------------+   +------------+   +-----------+
-//	   +----------->| sockets,   |-->| view of    |-->| expansion, |-->| NameTable |<-- Build, With
-//	                | limits     |   | the client |   | answers    |   | (current) |<-- nds.Decode
-//	                +------------+   +-----+------+   +------------+   +-----------+
-//	                                       | what the table does not know
-//	                                 +-----v------+
-//	                                 | Forwarder  |--> upstream servers (UDP, TCP, TLS)
-//	                                 | cache      |
-//	                                 +------------+
+//	client             Server          Handler          Resolver          Names
+//	  |  UDP, TCP  +------------+   +------------+   +------------+   +-----------+
+//	  +----------->| sockets,   |-->| view of    |-->| expansion, |-->| NameTable |<-- Build, With
+//	               | limits     |   | the client |   | answers    |   | (current) |<-- nds.Decode
+//	               +------------+   +-----+------+   +------------+   +-----------+
+//	                                      | what the table does not know
+//	                                +-----v------+
+//	                                | Forwarder  |--> upstream servers (UDP, TCP, TLS)
+//	                                | cache      |
+//	                                +------------+
 //
 // A [NameTable] is an immutable set of entries. It is built from what a control
 // plane sent, and changed at a cost that follows the change ([NameTable.With],

@@ -50,7 +50,9 @@ type Forwarder struct {
 	// Attempts is how often the list of upstreams is gone through. Zero means 2.
 	Attempts int
 
-	// MaxInFlight bounds the exchanges at one time. Zero means 512.
+	// MaxInFlight bounds the exchanges at one time; further questions fail at once.
+	// Zero means 512. Where servers of several pods share a forwarder, give each
+	// a smaller MaxQueries, so that no pod can take all.
 	MaxInFlight int
 
 	// Cache is what is remembered.

@@ -11,12 +11,19 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Exchanger asks somebody else. [*Forwarder] is one.
+// Exchanger asks somebody else. [*Forwarder] is one. If it has the method Sent of
+// a Forwarder, too, questions that it sent itself are refused.
 type Exchanger interface {
 	// Exchange answers query, which it must not modify. The response belongs to
 	// the caller; its ID and question are those of the query.
 	Exchange(ctx context.Context, query *dns.Msg) (*dns.Msg, error)
 }
+
+type loopDetector interface {
+	Sent(from net.Addr, id uint16) bool
+}
+
+var _ loopDetector = (*Forwarder)(nil)
 
 // Handler answers from a Resolver what it knows, and asks Upstream the rest. It
 // is a dns.Handler. Its fields must not be changed after its first use.
@@ -169,7 +176,7 @@ func (h *Handler) forward(q *dns.Msg, x *Exchange) *dns.Msg {
 	if h.Upstream == nil {
 		return h.fail(q, x, dns.RcodeRefused, ErrNoUpstream)
 	}
-	if f, ok := h.Upstream.(*Forwarder); ok && f.Sent(x.Client, q.Id) {
+	if l, ok := h.Upstream.(loopDetector); ok && l.Sent(x.Client, q.Id) {
 		return h.fail(q, x, dns.RcodeRefused, ErrLoop)
 	}
 	x.Source = FromUpstream

@@ -90,6 +90,12 @@ func cutService(name string) (service, host string) {
 	return strings.TrimSuffix(name[:at], "."), name[at:]
 }
 
+// minimal is the answer to ANY of RFC 8482 section 4.2: upstream servers would
+// answer with addresses that are not the mesh's.
+func (r *Resolver) minimal(owner string) dns.RR {
+	return &dns.HINFO{Hdr: r.header(owner, dns.TypeHINFO), Cpu: "RFC8482"}
+}
+
 // nothing is an answer without records: the SOA lets clients remember it (RFC
 // 2308 section 3). Where a search domain was taken off, there is no CNAME either:
 // so do the peers, and clients go on with their next search domain.

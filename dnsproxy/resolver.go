@@ -52,7 +52,7 @@ func (r *Resolver) Synced() bool {
 
 // Resolve answers q as a client with view v sees it. It reports false when the
 // table does not decide: then the question is for the upstream servers. That is
-// so for unknown names, and for types other than A, AAAA, PTR, SRV, HTTPS and SVCB.
+// so for unknown names, and for types other than A, AAAA, ANY, PTR, SRV, HTTPS and SVCB.
 func (r *Resolver) Resolve(v View, q dns.Question) (Answer, bool) {
 	if q.Qclass != dns.ClassINET || !r.Synced() || strings.Contains(q.Name, `\`) {
 		return Answer{}, false
@@ -68,6 +68,10 @@ func (r *Resolver) Resolve(v View, q dns.Question) (Answer, bool) {
 		a, known = r.pointers(ask)
 	case dns.TypeSRV:
 		a, known = r.services(ask)
+	case dns.TypeANY:
+		if ask.knows(name) {
+			a, known = Answer{Answer: []dns.RR{r.minimal(q.Name)}}, true
+		}
 	case dns.TypeHTTPS, dns.TypeSVCB:
 		// Their hints would lead clients around the mesh's address (RFC 9460 section 7.3).
 		if _, host := cutService(name); ask.knows(host) {

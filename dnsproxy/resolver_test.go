@@ -74,6 +74,8 @@ func TestResolve(t *testing.T) {
 		{name: "HTTPS of a port", view: app, host: "_8443._https.api.example.com.", qtype: dns.TypeHTTPS, known: true, ns: "_8443._https.api.example.com."},
 		{name: "SVCB", view: app, host: "reviews.app.svc.cluster.local.", qtype: dns.TypeSVCB, known: true, ns: "cluster.local."},
 		{name: "HTTPS of an unknown host", view: app, host: "www.example.com.", qtype: dns.TypeHTTPS},
+		{name: "ANY", view: app, host: "api.example.com.", qtype: dns.TypeANY, known: true, answer: []string{`api.example.com. HINFO "RFC8482" ""`}},
+		{name: "ANY of an unknown host", view: app, host: "www.example.com.", qtype: dns.TypeANY},
 		{name: "TXT", view: app, host: "api.example.com.", qtype: dns.TypeTXT},
 
 		{name: "PTR of a service", view: app, host: "10.0.0.10.in-addr.arpa.", qtype: dns.TypePTR, known: true, answer: []string{"10.0.0.10.in-addr.arpa. PTR reviews.app.svc.cluster.local."}},

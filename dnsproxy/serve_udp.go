@@ -19,6 +19,8 @@ func (s *Server) ServePacket(pc net.PacketConn) error {
 		return err
 	}
 	defer s.remove(sock)
+	var working sync.WaitGroup
+	defer working.Wait() // the socket has to last until they have answered
 	read, err := packetReader(pc)
 	if err != nil {
 		return fmt.Errorf("dnsproxy: %w", err)
@@ -36,7 +38,7 @@ func (s *Server) ServePacket(pc net.PacketConn) error {
 			continue
 		}
 		failures = 0
-		s.running.Go(func() {
+		working.Go(func() {
 			defer func() {
 				buffers.Put(buf)
 				<-s.queries

@@ -70,9 +70,10 @@ func (s *Server) init() {
 	})
 }
 
-// ListenAndServe serves UDP and TCP on addr ("127.0.0.1:15053") until ctx is
-// done; then it shuts the server down and returns nil when what was asked is
-// answered. It returns the error of a socket that fails before.
+// ListenAndServe serves UDP and TCP on addr, such as "127.0.0.1:15053", until ctx
+// is done; then it shuts the server down and returns nil when what was asked is
+// answered. It returns the error of a socket that fails before. The port must
+// not be 0: that would be two ports.
 func (s *Server) ListenAndServe(ctx context.Context, addr string) error {
 	var lc net.ListenConfig
 	pc, err := lc.ListenPacket(ctx, "udp", addr)
@@ -83,18 +84,19 @@ func (s *Server) ListenAndServe(ctx context.Context, addr string) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("dnsproxy: %w", err), pc.Close())
 	}
-	failed := make(chan error, 2)
-	go func() { failed <- s.ServePacket(pc) }()
-	go func() { failed <- s.Serve(l) }()
+	ended, running := make(chan error, 2), 2
+	go func() { ended <- s.ServePacket(pc) }()
+	go func() { ended <- s.Serve(l) }()
 	select {
 	case <-ctx.Done():
 		err = s.Shutdown(context.WithoutCancel(ctx))
-	case err = <-failed:
-		failed <- nil
-		err = errors.Join(err, s.Close())
+	case err = <-ended:
+		running--
+		s.Close()
 	}
-	<-failed
-	<-failed
+	for range running {
+		<-ended
+	}
 	return err
 }
 
@@ -146,7 +148,8 @@ func (s *Server) add(x stopper) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping {
-		return errors.Join(net.ErrClosed, x.Close())
+		x.Close()
+		return net.ErrClosed
 	}
 	s.open[x] = struct{}{}
 	s.running.Add(1)

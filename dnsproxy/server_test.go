@@ -208,6 +208,51 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
+// TestShutdownUDP: the answer to a datagram that was read is sent.
+func TestShutdownUDP(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	s := &dnsproxy.Server{Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		close(asked)
+		<-release
+		echo(w, q)
+	})}
+	pc, l := listen(t)
+	l.Close()
+	served := make(chan error, 1)
+	go func() { served <- s.ServePacket(pc) }()
+	conn, err := dns.Dial("udp", pc.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.WriteMsg(queryFor("a.")); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(context.Background()) }()
+	for s.ServePacket(&closedPacketConn{}) != net.ErrClosed { // until it shuts down
+	}
+	close(release)
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if resp, err := conn.ReadMsg(); err != nil || len(resp.Answer) != 1 {
+		t.Errorf("response: %v, %v", resp, err)
+	}
+	if err := <-down; err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+	if err := <-served; err != net.ErrClosed {
+		t.Errorf("serving ended with %v, want net.ErrClosed", err)
+	}
+}
+
+// closedPacketConn fails to read.
+type closedPacketConn struct{ net.PacketConn }
+
+func (*closedPacketConn) ReadFrom([]byte) (int, net.Addr, error) { return 0, nil, io.EOF }
+func (*closedPacketConn) Close() error                           { return nil }
+func (*closedPacketConn) SetReadDeadline(time.Time) error        { return nil }
+
 type closedListener struct{ net.Listener }
 
 func (*closedListener) Close() error { return nil }

@@ -45,8 +45,9 @@ func (l Lease) without(a netip.Addr) Lease {
 	return l
 }
 
-// Store keeps leases, one for each host. A [VIPs] calls it from one goroutine at
-// a time.
+// Store keeps the leases of one [VIPs], one for each host; it is called from one
+// goroutine at a time. Clusters that are to agree even where hashes collide read
+// each other's stores and adopt what they find, see [VIPs.Adopt].
 type Store interface {
 	// Load returns all leases.
 	Load() ([]Lease, error)
