@@ -82,6 +82,12 @@ func (r *reader) document(n *node, file, listVersion, listKind string) {
 }
 
 func (r *reader) list(n, items *node, file, apiVersion, base string) {
+	for i, key := range n.keys {
+		if fields := []string{"apiVersion", "kind", "metadata", "items"}; !slices.Contains(fields, key) {
+			at := Position{file, n.keyLines[i][0], n.keyLines[i][1]}
+			r.fail(&Error{Position: at, Object: n.text("kind"), Field: key, Err: ErrUnknownField, Hint: suggest(key, fields)})
+		}
+	}
 	if items == nil || items.kind == nullNode {
 		return // an empty List
 	}

@@ -96,7 +96,7 @@ func Convert(config Config, snapshot *kubefile.Snapshot) (*Facts, error) {
 	c.convertServiceEntryEndpoints()
 	c.convertWorkloadEntries()
 	c.convertGateways()
-	c.unread()
+	c.unused()
 	return c.finish(), nil
 }
 

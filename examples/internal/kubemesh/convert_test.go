@@ -65,6 +65,27 @@ spec:
 	}
 }
 
+func TestFieldsWithoutEffect(t *testing.T) {
+	f := factsOf(t, `
+apiVersion: v1
+kind: Service
+metadata: {name: s, namespace: app}
+spec: {sessionAffinity: ClientIP, externalIPs: [192.0.2.1], ports: [{port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: e, namespace: app}
+spec: {hosts: [a.example.com], addresses: [192.0.2.1], exportTo: [.], ports: [{number: 80, name: http}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {meshNetworks: "networks: {far: {endpoints: [{fromCidr: 10.0.0.0/8}]}}"}
+`+pod("p", "10.1.0.1", "labels: {topology.istio.io/network: far}", "", ""))
+	wantWarnings(t, f, "Service app/s: spec.externalIPs: ", "Service app/s: spec.sessionAffinity: ", "ServiceEntry app/e: spec.exportTo: ",
+		"ConfigMap istio-system/istio: data.meshNetworks: ", "Pod app/p: the label topology.istio.io/network: far is not read")
+}
+
 func TestTrustDomain(t *testing.T) {
 	yaml := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: 'trustDomain: %s'}\n"
 	for given, want := range map[string]string{"cluster.local": "", "example.org": "example.org"} {

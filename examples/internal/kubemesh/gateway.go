@@ -12,6 +12,7 @@ const (
 	eastWestClass = "istio-east-west"
 	remoteClass   = "istio-remote"
 
+	listenerProtocolOption   = "gateway.istio.io/listener-protocol"
 	serviceAccountAnnotation = "gateway.istio.io/service-account"
 )
 
@@ -44,6 +45,7 @@ func (c *converter) gateway(g *gatewayv1.Gateway, class string) {
 		Name:           g.Name,
 		Network:        g.Labels[networkLabel],
 		HBONEPort:      uint16(listener.Port),
+		SNIPort:        sniPort(g),
 		ServiceAccount: gatewayAccount(g, class),
 	}
 	if class == eastWestClass && (listener.Port == endpoints.DefaultHBONEPort || c.config.Compat == endpoints.Istio) {
@@ -80,6 +82,18 @@ func hboneListener(g *gatewayv1.Gateway, class string) *gatewayv1.Listener {
 		}
 	}
 	return nil
+}
+
+// sniPort returns the port of the listener that passes sidecars' TLS through by
+// SNI: one that says so, or that has TLS on the port for it.
+func sniPort(g *gatewayv1.Gateway) uint16 {
+	for _, l := range g.Spec.Listeners {
+		said := l.TLS != nil && l.TLS.Options[listenerProtocolOption] == "auto-passthrough"
+		if l.Protocol == gatewayv1.TLSProtocolType && (said || l.Port == 15443) {
+			return uint16(l.Port)
+		}
+	}
+	return 0
 }
 
 // gatewayAccount returns the service account that the gateway must prove.

@@ -39,6 +39,19 @@ func TestNetworkGateways(t *testing.T) {
 	wantWarnings(t, f)
 }
 
+func TestGatewayThatPassesSNIThrough(t *testing.T) {
+	for listener, want := range map[string]uint16{
+		"port: 15443, protocol: TLS, tls: {mode: Passthrough}":                                                                 15443,
+		"port: 8443, protocol: TLS, tls: {mode: Passthrough, options: {gateway.istio.io/listener-protocol: auto-passthrough}}": 8443,
+		"port: 8443, protocol: TLS, tls: {mode: Passthrough}":                                                                  0,
+	} {
+		f := factsOf(t, gateway("ew", "istio-east-west", onNetwork, hbone+"}, {name: sni, "+listener, ip))
+		if got := f.Gateways[0].SNIPort; got != want {
+			t.Errorf("%s: port %d, want %d", listener, got, want)
+		}
+	}
+}
+
 func TestGatewaysThatAreNotUsed(t *testing.T) {
 	yaml := gateway("labelless", "istio-east-west", "", hbone, ip) +
 		gateway("plain", "istio-east-west", onNetwork, "port: 80, protocol: HTTP", ip) +

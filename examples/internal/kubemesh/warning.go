@@ -38,31 +38,6 @@ func (c *converter) warn(kind string, o metav1.Object, format string, args ...an
 	})
 }
 
-// unread tells of kinds that are read from the control plane's own cluster
-// only.
-func (c *converter) unread() {
-	if c.isHome {
-		return
-	}
-	for _, kind := range []struct {
-		name  string
-		count int
-	}{
-		{"ServiceEntries", len(c.snapshot.ServiceEntries)},
-		{"WorkloadEntries", len(c.snapshot.WorkloadEntries)},
-		{"AuthorizationPolicies", len(c.snapshot.AuthorizationPolicies)},
-		{"PeerAuthentications", len(c.snapshot.PeerAuthentications)},
-		{"GatewayClasses", len(c.snapshot.GatewayClasses)},
-	} {
-		if kind.count > 0 {
-			c.facts.Warnings = append(c.facts.Warnings, Warning{
-				Position: kubefile.Position{File: c.snapshot.Name},
-				Problem:  fmt.Sprintf("%d %s of the remote cluster %s are not read: they act in their own cluster only", kind.count, kind.name, c.config.Cluster),
-			})
-		}
-	}
-}
-
 func sortWarnings(all []Warning) {
 	slices.SortStableFunc(all, func(a, b Warning) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Problem, b.Problem))
