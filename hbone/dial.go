@@ -33,6 +33,9 @@ func (p *pool) makeTunnel(g *group, unwanted func(Backend) bool) (*tunnel, error
 	p.count(tn.hop, func(s *HopStats) { s.Dials++ })
 	p.t.Trace.dial(info)
 	if err := tn.make(p.ctx, g.hops, unwanted); err != nil {
+		p.mu.Lock()
+		tn.releaseCarrier()
+		p.mu.Unlock()
 		if !errors.Is(err, errUnwanted) {
 			p.count(tn.hop, func(s *HopStats) { s.Failures++ })
 			p.debug("tunnel failed", info, "error", err)
@@ -87,10 +90,17 @@ func (tn *tunnel) reach(ctx context.Context, hops []Hop) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	tn.outer = carrier.tunnel
+	tn.carriedBy(carrier.tunnel)
 	tn.known = backendOfHeader(carrier.header)
 	tn.path = append(slices.Clone(carrier.hops), HopState{Address: before.Authority})
 	return carrier, nil
+}
+
+func (tn *tunnel) carriedBy(outer *tunnel) {
+	tn.pool.mu.Lock()
+	defer tn.pool.mu.Unlock()
+	tn.outer = outer
+	outer.carries++
 }
 
 func (t *Transport) dialTCP(ctx context.Context, hops []Hop) (net.Conn, error) {

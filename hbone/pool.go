@@ -86,7 +86,8 @@ const (
 	firstBackoff     = 50 * time.Millisecond
 )
 
-// connect opens a stream through all of hops. A CONNECT that the peer did not
+// connect opens a stream through all of hops, which the caller has to release
+// when it ended. A CONNECT that the peer did not
 // process, as when it raced a GOAWAY, is repeated on another tunnel (RFC 9113
 // §8.7).
 func (p *pool) connect(ctx context.Context, hops []Hop, header http.Header, spread int) (*Conn, error) {
@@ -356,10 +357,7 @@ func (p *pool) snapshot() Stats {
 	for tn := range p.tunnels {
 		s.Hops[tn.hop].Tunnels++
 		s.Hops[tn.hop].Streams += tn.active
-		s.Streams += tn.active
-		if tn.hop > 0 {
-			s.Streams-- // the stream of the hop before that carries this tunnel
-		}
+		s.Streams += tn.active - tn.carries
 	}
 	return s
 }

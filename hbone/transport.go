@@ -80,7 +80,13 @@ func (t *Transport) Dial(ctx context.Context, p Path) (*Conn, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	return t.tunnels().connect(ctx, p.Hops, p.StreamHeader, p.spread())
+	pool := t.tunnels()
+	conn, err := pool.connect(ctx, p.Hops, p.StreamHeader, p.spread())
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(conn.stream.Context(), func() { pool.release(conn.tunnel) })
+	return conn, nil
 }
 
 // A Dialer dials one Path. It is safe for concurrent use.

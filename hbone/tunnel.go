@@ -35,6 +35,7 @@ type tunnel struct {
 
 	// Guarded by pool.mu.
 	active   int // streams, open or reserved
+	carries  int // those of them that carry a tunnel, or are to
 	lastPick uint64
 	idleFrom time.Time
 	settled  bool // the peer's settings came, or a CONNECT came to something: its room is known
@@ -65,7 +66,8 @@ func (tn *tunnel) old(now time.Time) bool {
 	return false
 }
 
-// open sends the CONNECT for which a stream was reserved.
+// open sends the CONNECT for which a stream was reserved. If it succeeds, the
+// caller has to release tn when the stream has ended.
 func (tn *tunnel) open(ctx context.Context, authority string, h http.Header, reused bool) (*Conn, error) {
 	t := tn.pool.t
 	limited, cancel := withLimit(ctx, t.ConnectTimeout)
@@ -78,7 +80,6 @@ func (tn *tunnel) open(ctx context.Context, authority string, h http.Header, reu
 		t.Trace.connectFailed(tn.info(), authority, failure)
 		return nil, failure
 	}
-	context.AfterFunc(stream.Context(), func() { tn.pool.release(tn) })
 	conn := &Conn{stream: stream, tunnel: tn, header: stream.ResponseHeader(), hops: slices.Clone(tn.path)}
 	last := &conn.hops[tn.hop]
 	last.Authority, last.Header, last.Reused = authority, conn.header, reused
@@ -150,6 +151,14 @@ func (tn *tunnel) releaseLocked() {
 		tn.look()
 	}
 	tn.group.settle()
+}
+
+// releaseCarrier gives back the stream of the outer tunnel that carried tn.
+func (tn *tunnel) releaseCarrier() {
+	if tn.outer != nil {
+		tn.outer.carries--
+		tn.outer.releaseLocked()
+	}
 }
 
 // isGoodbye reports whether the peer ended the tunnel in good order.
@@ -273,6 +282,7 @@ func (tn *tunnel) finish() {
 		tn.group.failed(tn.hopError(unprovedPhase(err), "", err))
 	}
 	tn.retireLocked(RetireGoAway)
+	tn.releaseCarrier()
 	delete(p.tunnels, tn)
 	if len(p.tunnels) == 0 && p.drained != nil {
 		close(p.drained)
