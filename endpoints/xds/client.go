@@ -225,14 +225,20 @@ type Status struct {
 	Since     time.Time
 	// ControlPlane is what the server calls itself.
 	ControlPlane string
-	// Failures counts the attempts since the last stream on which the server answered. LastError
-	// is why the last stream ended or could not be opened; nil if none did yet.
+	// Failures counts the streams that ended or could not be opened since the server last
+	// answered. LastError is why the last of them did; nil if none did yet.
 	Failures  int
 	LastError error
 	// StoreError is why the Store could not be read, or last written; nil if it could.
 	StoreError error
 	// Types are in the order of Client.Types.
 	Types []TypeStatus
+}
+
+// Synced reports whether the server has answered for every type that is not OnDemand. Once true
+// it stays so: a client that loses its server keeps what it has.
+func (s Status) Synced() bool {
+	return !slices.ContainsFunc(s.Types, func(t TypeStatus) bool { return !t.OnDemand && !t.Synced })
 }
 
 // TypeStatus is the part of a Status about one type.

@@ -67,7 +67,7 @@ func TestClientReconnect(t *testing.T) {
 	if got, want := b.takeLog(), "+apple=1 +pear=1 +unversioned= -pear +apple=2"; got != want {
 		t.Errorf("handled %q, want %q", got, want)
 	}
-	if st := client.Status(); !st.Connected || st.Types[0].Resources != 2 || !st.Types[0].Synced {
+	if st := client.Status(); !st.Connected || !st.Synced() || st.Types[0].Resources != 2 || !st.Types[0].Synced {
 		t.Errorf("status %+v", st)
 	}
 

@@ -153,7 +153,7 @@ func TestClientStartsFromStore(t *testing.T) {
 		start(t, client)
 		b.await(t, "apple=1 pear=1") // with no server
 		synctest.Wait()
-		if st := client.Status(); st.Connected || !st.Types[0].Stored || st.Types[0].Synced || !stored {
+		if st := client.Status(); st.Connected || st.Synced() || !st.Types[0].Stored || st.Types[0].Synced || !stored {
 			t.Errorf("status %+v", st)
 		}
 

@@ -3,6 +3,7 @@ package xds
 import (
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -202,9 +203,11 @@ func (s *stream) answered(sub *subscription, nonce string, detail *discoverypb.S
 	}
 	// The client keeps what it had. The same again would be refused again, so nothing is sent
 	// before something changes.
+	text := detail.GetMessage()
+	text = strings.Clone(text[:min(len(text), maxDetail)])
 	sub.status.Rejected++
-	sub.status.LastError = detail.GetMessage()
-	s.server.logger().Warn("client rejected resources", "client", s.info.Node.ID, "type", sub.url, "detail", detail.GetMessage())
+	sub.status.LastError = text
+	s.server.logger().Warn("client rejected resources", "client", s.info.Node.ID, "type", sub.url, "detail", text)
 }
 
 // write sends responses until the stream ends.
