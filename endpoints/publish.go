@@ -1,6 +1,9 @@
 package endpoints
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A publisher brings views up to date with what changed in the mesh. Views come one after the other; horizons are shared among them.
 type publisher struct {
@@ -26,7 +29,7 @@ func (m *Mesh) publish() {
 	for s, sd := range d.services {
 		m.settle(s, sd)
 	}
-	m.dirt = newDirt()
+	m.dirt.reset()
 }
 
 // build fills a new view.
@@ -132,12 +135,7 @@ type update struct {
 
 func (p *publisher) update(v *sharedView, d *dirt) {
 	last := v.current.Load()
-	u := &update{
-		publisher: p, view: v, client: v.client,
-		edit:      last.snapshot.resources.Edit(),
-		workloads: make(map[string]struct{}),
-		queue:     make(map[*serviceState]bool),
-	}
+	u := &update{publisher: p, view: v, client: v.client, edit: last.snapshot.resources.Edit()}
 	for s, sd := range d.services {
 		u.service(s, sd)
 	}
@@ -243,6 +241,9 @@ func (u *update) group(s *serviceState, k groupKey, members bool) {
 	if !members || s.groups[k] == nil {
 		return // workloads that changed are looked at anyway
 	}
+	if u.workloads == nil {
+		u.workloads = make(map[string]struct{})
+	}
 	for w := range s.groups[k].members {
 		u.workloads[w.UID] = struct{}{}
 	}
@@ -253,16 +254,17 @@ func (u *update) horizonOf(s *serviceState, k horizonKey) {
 	if u.client.Role == GatewayRole || k.network == u.client.Network || k != u.mesh.horizonKey(k.groupKey, u.client) {
 		return
 	}
+	var shown []*Workload
 	h := u.horizon(s, k)
-	shown := make(map[string]bool)
 	if merged := u.seen(s.key); merged != nil && merged.Scope == ScopeGlobal {
-		for _, w := range h.workloads(u.mesh, merged, u.client) {
-			u.set(w.UID, Resource{Workload: w})
-			shown[w.UID] = true
-		}
+		shown = h.workloads(u.mesh, merged, u.client)
+	}
+	for _, w := range shown {
+		u.set(w.UID, Resource{Workload: w})
 	}
 	for _, name := range s.horizons[k] {
-		if !shown[name] {
+		named := func(w *Workload) bool { return w.UID == name }
+		if !slices.ContainsFunc(shown, named) {
 			u.delete(name)
 		}
 	}

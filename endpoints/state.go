@@ -92,6 +92,18 @@ func newDirt() dirt {
 	}
 }
 
+// reset empties d, and keeps its maps unless they are large.
+func (d *dirt) reset() {
+	if len(d.workloads)+len(d.services)+len(d.networks) > 1000 {
+		*d = newDirt()
+		return
+	}
+	d.all = false
+	clear(d.workloads)
+	clear(d.services)
+	clear(d.networks)
+}
+
 func (d *dirt) empty() bool {
 	return !d.all && len(d.workloads) == 0 && len(d.services) == 0 && len(d.networks) == 0
 }

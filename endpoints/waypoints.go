@@ -1,5 +1,7 @@
 package endpoints
 
+import "slices"
+
 // A gateway needs the waypoints of the services that it serves, global or not. waypointUsers counts, for each place where a waypoint
 // is found, the global services that use it.
 type waypointUsers map[GatewayAddress]int
@@ -58,19 +60,19 @@ func (u *update) follow(before, now *Service) {
 
 // enqueue queues the service of a waypoint. One that is found by address is looked for among all services, which is rare.
 func (u *update) enqueue(w GatewayAddress) {
+	if u.queue == nil {
+		u.queue = make(map[*serviceState]bool)
+	}
 	if w.Hostname != "" {
 		if s := u.mesh.services[ServiceKey(w.Namespace, w.Hostname)]; s != nil {
 			u.queue[s] = true
 		}
 		return
 	}
+	has := func(c serviceCopy) bool { return slices.Contains(c.Addresses, w.Address) }
 	for _, s := range u.mesh.services {
-		for _, c := range s.copies {
-			for _, a := range c.Addresses {
-				if a == w.Address {
-					u.queue[s] = true
-				}
-			}
+		if slices.ContainsFunc(s.copies, has) {
+			u.queue[s] = true
 		}
 	}
 }
