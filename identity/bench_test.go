@@ -27,7 +27,7 @@ func BenchmarkVerify(b *testing.B) {
 			state := tls.ConnectionState{PeerCertificates: svid.Certificates}
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := client.verify(state); err != nil {
+				if err := client.Verify(state); err != nil {
 					b.Fatal(err)
 				}
 			}

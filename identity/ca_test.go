@@ -105,7 +105,7 @@ func TestSignCSRTakesOnlyTheKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	leaf := chain[0]
-	if id, err := certificateID(leaf); err != nil || id != bob || len(leaf.DNSNames) > 0 || leaf.Subject.CommonName != "" {
+	if id, err := CertificateID(leaf); err != nil || id != bob || len(leaf.DNSNames) > 0 || leaf.Subject.CommonName != "" {
 		t.Errorf("got %v, %v, DNS %v, CN %q", id, err, leaf.DNSNames, leaf.Subject.CommonName)
 	}
 	if !key.PublicKey.Equal(leaf.PublicKey) {

@@ -102,7 +102,7 @@ func (c *Credentials) newConfig(cfg Config) *tls.Config {
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{"h2"},
 		Time:                   c.now,
-		VerifyConnection:       c.verify,
+		VerifyConnection:       c.Verify,
 		SessionTicketsDisabled: !cfg.Resumption,
 	}
 	if len(cfg.NextProtos) > 0 {

@@ -50,17 +50,20 @@ func PeerID(cs tls.ConnectionState) (spiffeid.ID, error) {
 	if len(cs.PeerCertificates) == 0 {
 		return spiffeid.ID{}, &PeerError{Check: CheckCertificate, Err: errors.New("the peer presented no certificate")}
 	}
-	id, err := certificateID(cs.PeerCertificates[0])
+	id, err := CertificateID(cs.PeerCertificates[0])
 	if err != nil {
 		return spiffeid.ID{}, &PeerError{Check: CheckID, Err: err}
 	}
 	return id, nil
 }
 
-// certificateID reads the ID from the bytes of the certificate: parsed URLs
-// have lost distinctions such as an upper-case scheme or an empty fragment,
-// which another implementation could see differently.
-func certificateID(cert *x509.Certificate) (spiffeid.ID, error) {
+// CertificateID returns the SPIFFE ID in a certificate, with the same checks of
+// its form as PeerID.
+//
+// It is read from the bytes of the certificate: parsed URLs have lost
+// distinctions such as an upper-case scheme or an empty fragment, which another
+// implementation could see differently.
+func CertificateID(cert *x509.Certificate) (spiffeid.ID, error) {
 	uris, err := rawURIs(cert)
 	if err != nil {
 		return spiffeid.ID{}, err

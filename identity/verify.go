@@ -12,10 +12,15 @@ import (
 // maxChain bounds the certificates that a peer may send.
 const maxChain = 8
 
-// verify is the VerifyConnection hook of both roles. Unlike
-// VerifyPeerCertificate it runs on resumed sessions too, so whatever was
-// withdrawn since (a bundle, a certificate) counts there as well.
-func (c *Credentials) verify(cs tls.ConnectionState) error {
+// Verify makes all checks of a handshake on the peer of a connection, with what
+// the source knows now. Configurations of Config call it by themselves; it is
+// for checking a live connection again, and for connections that were made in
+// another way. Errors are PeerErrors.
+//
+// It is the VerifyConnection hook of both roles: unlike VerifyPeerCertificate
+// that runs on resumed sessions too, so whatever was withdrawn since (a bundle,
+// a certificate) counts there as well.
+func (c *Credentials) Verify(cs tls.ConnectionState) error {
 	chain, err := c.verifiedChain(cs)
 	if err != nil {
 		return err
@@ -26,7 +31,7 @@ func (c *Credentials) verify(cs tls.ConnectionState) error {
 	}
 	select {
 	case <-known.Revoked(chain):
-		id, _ := certificateID(chain[0])
+		id, _ := CertificateID(chain[0])
 		return c.refuse(CheckRevoked, id, nil)
 	default:
 		return nil
@@ -70,7 +75,7 @@ func (c *Credentials) claimedID(certs []*x509.Certificate) (spiffeid.ID, error) 
 		return spiffeid.ID{}, c.refuse(CheckCertificate, spiffeid.ID{}, fmt.Errorf("%d certificates were sent, at most %d are allowed", len(certs), maxChain))
 	}
 	leaf := certs[0]
-	id, err := certificateID(leaf)
+	id, err := CertificateID(leaf)
 	if err != nil {
 		return spiffeid.ID{}, c.refuse(CheckID, spiffeid.ID{}, err)
 	}
