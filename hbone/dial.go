@@ -86,7 +86,7 @@ func (tn *tunnel) reach(ctx context.Context, hops []Hop) (net.Conn, error) {
 		return tn.pool.t.dialTCP(ctx, hops)
 	}
 	before := hops[tn.hop-1]
-	carrier, err := tn.pool.connect(ctx, hops[:tn.hop], before.TunnelHeader, tn.group.spread)
+	carrier, err := tn.pool.connect(ctx, hops[:tn.hop], before.TunnelHeader, tn.spread())
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +94,13 @@ func (tn *tunnel) reach(ctx context.Context, hops []Hop) (net.Conn, error) {
 	tn.known = backendOfHeader(carrier.header)
 	tn.path = append(slices.Clone(carrier.hops), HopState{Address: before.Authority})
 	return carrier, nil
+}
+
+// spread is how many tunnels the latest dial wants there to be.
+func (tn *tunnel) spread() int {
+	tn.pool.mu.Lock()
+	defer tn.pool.mu.Unlock()
+	return tn.group.spread
 }
 
 func (tn *tunnel) carriedBy(outer *tunnel) {

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"github.com/eastwest-mesh/eastwest/internal/h2"
 )
 
@@ -98,10 +96,8 @@ func (e *HopError) Unwrap() error { return e.Err }
 
 // Timeout reports whether the failure was a time limit, ours or the caller's.
 func (e *HopError) Timeout() bool {
-	if conn := (*h2.ConnError)(nil); errors.As(e.Err, &conn) && conn.Code == http2.ErrCodeSettingsTimeout {
-		return true
-	}
-	return errors.Is(e.Err, os.ErrDeadlineExceeded) || errors.Is(e.Err, context.DeadlineExceeded)
+	var limit interface{ Timeout() bool }
+	return errors.As(e.Err, &limit) && limit.Timeout()
 }
 
 // Temporary makes a HopError a net.Error. It is always false.
@@ -181,6 +177,8 @@ func (e *BackoffError) Unwrap() error { return e.Last }
 type phaseTimeout struct{ limit time.Duration }
 
 func (e phaseTimeout) Error() string { return fmt.Sprintf("not done within %v", e.limit) }
+
+func (e phaseTimeout) Timeout() bool { return true }
 
 func (e phaseTimeout) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 

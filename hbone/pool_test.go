@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/http2"
 
 	"github.com/eastwest-mesh/eastwest/hbone"
@@ -446,6 +447,24 @@ func TestOldTunnelIsReplacedInTheBackground(t *testing.T) {
 	})
 }
 
+func TestOldTunnelIsReplacedAtTheLimit(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, echo)
+		tr := w.transport()
+		tr.MaxTunnels, tr.MaxTunnelAge = 1, time.Minute
+		first := mustDial(t, tr, w.oneHop())
+		defer first.Close()
+		time.Sleep(2 * time.Minute)
+		mustDial(t, tr, w.oneHop()).Close()
+		synctest.Wait()
+		last := mustDial(t, tr, w.oneHop())
+		defer last.Close()
+		if last.Hops()[0].Tunnel == first.Hops()[0].Tunnel {
+			t.Error("the old tunnel was not replaced")
+		}
+	})
+}
+
 func TestDrainAtExpiry(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.pod(podAddr, echo)
@@ -635,6 +654,71 @@ func TestCloseIdle(t *testing.T) {
 		tr.CloseIdle()
 		if got := tr.Stats().Tunnels; got != 0 {
 			t.Errorf("%d tunnels left, want 0", got)
+		}
+	})
+}
+
+// TestBadCertificateBacksOff: a TLS 1.3 client learns of its refusal after the
+// handshake, and a herd must not try it again and again.
+func TestBadCertificateBacksOff(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		said := new(refusals)
+		w.serve(podAddr, &hbone.Server{TLS: w.ca.Server(w.ca.Issue(podID), "/nobody"), Handler: echo, Refused: said.add})
+		w.net.SetLatency("client", "pod-1", time.Millisecond)
+		w.net.SetLatency("pod-1", "client", time.Millisecond)
+		tr := w.transport()
+		conns, errs := herd(tr, w.oneHop(), 1000)
+		if len(conns) > 0 {
+			t.Fatalf("%d dials succeeded", len(conns))
+		}
+		for _, err := range errs {
+			if he := wantHop(t, err, 0, hbone.PhaseTLS); !he.Remote() {
+				t.Fatalf("%v: not told as the server's decision", err)
+			}
+		}
+		synctest.Wait()
+		if len(said.all) != 1 {
+			t.Errorf("the server refused %d connections for one herd, want 1", len(said.all))
+		}
+	})
+}
+
+func TestTrace(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, echo)
+		w.gateway(map[string][]string{reviews: {podAddr}})
+		var (
+			mu  sync.Mutex
+			got []string
+		)
+		add := func(format string, args ...any) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, fmt.Sprintf(format, args...))
+		}
+		tr := w.transport()
+		tr.Trace = &hbone.Trace{
+			TunnelDial:    func(i hbone.TunnelInfo) { add("dial %d %s", i.Hop, i.Address) },
+			TunnelReady:   func(i hbone.TunnelInfo, _ time.Duration) { add("ready %d", i.Hop) },
+			TunnelFailed:  func(i hbone.TunnelInfo, err error) { add("failed %d %s", i.Hop, i.Address) },
+			TunnelRetired: func(i hbone.TunnelInfo, why hbone.RetireReason) { add("retired %d %s", i.Hop, why) },
+			TunnelClosed:  func(i hbone.TunnelInfo, _ error) { add("closed %d", i.Hop) },
+			Connected:     func(i hbone.TunnelInfo, c *hbone.Conn) { add("connected %d %s", i.Hop, c.Authority()) },
+			ConnectFailed: func(i hbone.TunnelInfo, a string, err *hbone.HopError) { add("refused %d %s %v", i.Hop, a, err.Err) },
+		}
+		mustDial(t, tr, w.twoHops(reviews)).Close()
+		synctest.Wait()
+		tr.CloseIdle()
+		_, _ = tr.Dial(context.Background(), w.twoHops(ratings))
+		want := []string{
+			"dial 1 " + reviews, "dial 0 " + gatewayAddr, "ready 0", "connected 0 " + reviews,
+			"ready 1", "connected 1 " + reviews,
+			"retired 1 idle", "closed 1", "retired 0 idle", "closed 0",
+			"dial 1 " + ratings, "dial 0 " + gatewayAddr, "ready 0",
+			"refused 0 " + ratings + " status 404 (Not Found)", "failed 1 " + ratings,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("trace (-want +got):\n%s", diff)
 		}
 	})
 }

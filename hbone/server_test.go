@@ -16,7 +16,15 @@ import (
 
 func TestRequestTellsWhoAndWhat(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.gateway(map[string][]string{reviews: {podAddr}})
+		g := &gateway{host: w.net.Host("gateway"), backends: map[string][]string{reviews: {podAddr}}}
+		outer := make(chan http.Header, 1)
+		w.serve(gatewayAddr, &hbone.Server{
+			TLS: w.ca.Server(w.ca.Issue(gatewayID), webID),
+			Handler: func(r *hbone.Request) {
+				outer <- r.Header()
+				g.forward(r)
+			},
+		})
 		got := make(chan *hbone.Conn, 1)
 		w.pod(podAddr, func(r *hbone.Request) {
 			if r.TLS().PeerCertificates[0].URIs[0].String() != w.ca.ID(webID) {
@@ -37,6 +45,9 @@ func TestRequestTellsWhoAndWhat(t *testing.T) {
 		defer server.Close()
 		if server.Authority() != reviews || client.Authority() != reviews {
 			t.Errorf("authority: server %q, client %q, want %q", server.Authority(), client.Authority(), reviews)
+		}
+		if h := <-outer; len(h) != 1 || h.Get("X-Istio-Source") != "gateway" {
+			t.Errorf("gateway got the header %v, want the tunnel's and not the stream's", h)
 		}
 		if h := server.Header(); h.Get("X-Forwarded-Network") != "east" || len(h["Baggage"]) != 2 || h.Get("X-Istio-Source") != "" {
 			t.Errorf("server got the header %v, want the stream's and not the tunnel's", h)
@@ -314,5 +325,36 @@ func TestPlaintextOnlyWhereItIsNamed(t *testing.T) {
 		path.Hops[0].Address = "plain:15008"
 		_, err = tr.Dial(context.Background(), path)
 		wantHop(t, err, 0, hbone.PhaseTLS)
+	})
+}
+
+// A gateway that restarts keeps what it carries, and gets nothing new: new
+// streams move to a tunnel through its successor, and none of them waits.
+func TestStreamsLeaveADrainingGateway(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, echo)
+		old := w.gateway(map[string][]string{reviews: {podAddr}})
+		tr := w.transport()
+		before := mustDial(t, tr, w.twoHops(reviews))
+		go old.Shutdown(context.Background())
+		synctest.Wait()
+		w.gateway(map[string][]string{reviews: {podAddr}})
+		during := mustDial(t, tr, w.twoHops(reviews))
+		synctest.Wait()
+		after := mustDial(t, tr, w.twoHops(reviews))
+		if !during.Hops()[1].Reused {
+			t.Error("a dial waited for the tunnel through the new gateway")
+		}
+		if before.Hops()[0].Tunnel == after.Hops()[0].Tunnel {
+			t.Error("a new stream went through the draining gateway")
+		}
+		for _, conn := range []*hbone.Conn{before, during, after} {
+			wantEcho(t, conn, "undisturbed")
+			conn.Close()
+		}
+		synctest.Wait()
+		if s := tr.Stats(); s.Hops[0].Tunnels != 1 || s.Hops[1].Tunnels != 1 {
+			t.Errorf("stats = %+v, want only what leads through the new gateway", s)
+		}
 	})
 }

@@ -58,7 +58,7 @@ func TestSoak(t *testing.T) {
 		for i := range paths {
 			paths[i].Spread = 3
 		}
-		for worker := range 16 {
+		for worker := range 12 {
 			work.Go(func() {
 				rnd := rand.New(rand.NewPCG(uint64(worker), 0))
 				for range 40 {

@@ -22,7 +22,7 @@ const (
 // triggers it and does not wait for it, so unused paths cost nothing.
 func (g *group) growIfWanted() {
 	now := time.Now()
-	if g.growing || g.pool.closed || now.Before(g.nextGrow) || !g.mayAdd() {
+	if g.growing || g.pool.closed || now.Before(g.nextGrow) {
 		return
 	}
 	g.retireOld(now)
@@ -30,7 +30,11 @@ func (g *group) growIfWanted() {
 	if g.depth() > 0 {
 		want = g.spread
 	}
-	if young, backends := g.young(now); backends >= want || young >= 2*want {
+	limit := 2 * want // where two of them turned out to lead to one backend
+	if most := g.pool.t.MaxTunnels; most > 0 {
+		limit = min(limit, most-g.dials)
+	}
+	if young, backends := g.young(now); backends >= want || young >= limit {
 		return
 	}
 	g.growing = true

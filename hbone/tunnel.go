@@ -277,7 +277,8 @@ func (tn *tunnel) finish() {
 	err := tn.conn.Err()
 	p := tn.pool
 	p.mu.Lock()
-	if !tn.proved && tn.retired == "" && !p.closed && !isGoodbye(err) {
+	unwanted := tn.retired != "" && tn.retired != RetireGoAway || p.closed
+	if !tn.proved && !unwanted && !isGoodbye(err) {
 		p.countLocked(tn.hop, func(s *HopStats) { s.Failures++ })
 		tn.group.failed(tn.hopError(unprovedPhase(err), "", err))
 	}
@@ -305,6 +306,12 @@ func (tn *tunnel) info() TunnelInfo {
 func (p *pool) notify(tn *tunnel) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if tn.conn.Err() != nil {
+		return // finish comes next
+	}
 	tn.settled = true
+	if tn.id != 0 && tn.conn.Draining() {
+		tn.retireLocked(RetireGoAway)
+	}
 	tn.group.settle()
 }
