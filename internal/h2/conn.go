@@ -53,6 +53,7 @@ type Conn struct {
 	gotSettings    bool
 	settingsAcked  bool
 	handshakeTimer *time.Timer
+	lingering      bool // the reader discards what still comes, so that our GOAWAY is not lost
 	transportShut  bool
 	graceTimer     *time.Timer
 

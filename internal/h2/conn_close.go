@@ -105,9 +105,16 @@ func (c *Conn) sayGoodbye(err error) {
 	c.appendGoAway(min(c.lastID, c.sentGoAway), code, reason)
 }
 
-// shutTransport closes the transport. c.mu is held, and released meanwhile.
+// shutTransport closes the transport, or only its sending direction while the
+// connection lingers. c.mu is held, and released meanwhile.
 func (c *Conn) shutTransport() {
 	if c.transportShut {
+		return
+	}
+	if c.lingering {
+		c.mu.Unlock()
+		c.tr.closeWrite()
+		c.mu.Lock()
 		return
 	}
 	c.transportShut = true

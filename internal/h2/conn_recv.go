@@ -52,12 +52,33 @@ func (r *reader) init(c *Conn) {
 
 // readLoop reads until the connection ends.
 func (c *Conn) readLoop() {
-	c.fail(c.in.run())
-	c.in.buf.release()
+	err := c.in.run()
+	if ce, ok := err.(*ConnError); ok && ce.Code != http2.ErrCodeNo {
+		c.mu.Lock()
+		c.lingering = c.err == nil
+		c.mu.Unlock()
+	}
+	c.fail(err)
+	c.in.discard()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.reading = false
+	c.reading, c.lingering = false, false
+	if !c.out.flushing {
+		c.shutTransport()
+	}
 	c.exited.Broadcast()
+}
+
+// discard reads until the transport ends: while something is unread, closing a
+// socket resets it, and the peer might not see our GOAWAY. The connection's
+// closeGrace bounds it.
+func (r *reader) discard() {
+	for {
+		if _, err := r.c.tr.Read(r.buf.b[:]); err != nil {
+			break
+		}
+	}
+	r.buf.release()
 }
 
 // run processes frames until something is wrong with the connection.

@@ -43,8 +43,14 @@ func (o *outbox) len() int {
 	return len(o.buf.b)
 }
 
-// room is how much DATA may still be added.
-func (o *outbox) room() int { return outboxLimit - o.len() }
+// room is how much DATA may be added: a whole frame or nothing, lest what little
+// room comes free is filled with little frames.
+func (o *outbox) room() int {
+	if o.len() < outboxLimit {
+		return maxSendFrame
+	}
+	return 0
+}
 
 // bytes returns what frames are appended to.
 func (o *outbox) bytes() *[]byte {
@@ -172,7 +178,7 @@ func (c *Conn) sendFailed(err error) {
 // wakeWriters wakes those that wait for room or for the connection's window,
 // the oldest first, as many as there may be room for. c.mu is held.
 func (c *Conn) wakeWriters() {
-	for room := c.out.room(); room > 0 && c.window > 0 && len(c.out.writers) > 0; room -= maxSendFrame {
+	for n := c.out.len(); n < outboxLimit && c.window > 0 && len(c.out.writers) > 0; n += maxSendFrame {
 		s := c.out.writers[0]
 		c.out.writers[0] = nil
 		c.out.writers = c.out.writers[1:]
@@ -183,7 +189,7 @@ func (c *Conn) wakeWriters() {
 
 // answered fails if the peer makes us answer without reading the answers. c.mu is held.
 func (c *Conn) answered() error {
-	if c.out.len() > outboxLimit+maxAnswers {
+	if c.out.len() > outboxLimit+maxSendFrame+maxAnswers {
 		return connError(http2.ErrCodeEnhanceYourCalm, "peer does not read our answers")
 	}
 	return nil

@@ -450,3 +450,29 @@ func TestPing(t *testing.T) {
 		}
 	})
 }
+
+// TestGoAwayReachesAPeerThatTalks: closing a socket with unread bytes resets it,
+// which must not cost the peer the GOAWAY.
+func TestGoAwayReachesAPeerThatTalks(t *testing.T) {
+	for range 20 {
+		a, b := tcpWire(t)
+		c, err := NewServer(b, Config{}, echo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &peer{t: t, fr: http2.NewFramer(a, a)}
+		io.WriteString(a, http2.ClientPreface)
+		p.fr.WriteSettings()
+		p.fr.WriteData(1, false, []byte("on an idle stream"))
+		a.Write(make([]byte, 1<<20))
+		for told := false; !told; {
+			f, err := p.fr.ReadFrame()
+			if err != nil {
+				t.Fatalf("no GOAWAY: %v", err)
+			}
+			_, told = f.(*http2.GoAwayFrame)
+		}
+		a.Close()
+		c.Close()
+	}
+}

@@ -488,3 +488,21 @@ func TestConcurrentWritesAreAtomic(t *testing.T) {
 		}
 	}
 }
+
+// TestHeaderTableSize: a peer that allows no dynamic table gets none.
+func TestHeaderTableSize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, c := playRawServer(t, Config{})
+		p.handshake(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
+		p.dec.SetAllowedMaxDynamicTableSize(0)
+		p.dec.SetMaxDynamicTableSize(0)
+		for id := uint32(1); id < 7; id += 2 {
+			go c.Open(t.Context(), "a:1", map[string][]string{"Baggage": {"k=v"}})
+			if h := p.wantHeaders(id, false); h["baggage"] != "k=v" {
+				t.Errorf("request %v", h)
+			}
+			p.answer(id, 200, true)
+			synctest.Wait()
+		}
+	})
+}

@@ -81,7 +81,7 @@ func (s *Stream) sendErr() error {
 // §5.2.1), the size of a frame and the room in the outbox allow it. c.mu is held.
 func (c *Conn) grant(s *Stream, want int) int {
 	n := min(int64(want), s.send.window, c.window)
-	return max(0, min(int(n), c.peer.maxFrameSize, maxSendFrame, c.out.room()))
+	return max(0, min(int(n), c.peer.maxFrameSize, c.out.room()))
 }
 
 // awaitGrant waits until more may be sent, or anything else about the stream has changed. c.mu is

@@ -84,4 +84,16 @@ func (t transport) send(batch, tail []byte) (all bool, err error) {
 	return t.out.tryFlush()
 }
 
+// closeWrite ends the sending direction, if the connection can do that.
+func (t transport) closeWrite() {
+	type closeWriter interface{ CloseWrite() error }
+	if c, ok := t.Conn.(*tls.Conn); ok {
+		c.CloseWrite() // close_notify
+		t.out.tryFlush()
+	}
+	if c, ok := t.out.Conn.(closeWriter); ok {
+		c.CloseWrite()
+	}
+}
+
 func (t transport) finish() error { return t.out.flush() }
