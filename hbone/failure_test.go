@@ -1,0 +1,247 @@
+package hbone_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/eastwest-mesh/eastwest/hbone"
+)
+
+func TestBlackholeFailsAllWaitersAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.net.Blackhole("client", "pod-1")
+		tr := w.transport()
+		began := time.Now()
+		var late sync.WaitGroup
+		late.Go(func() {
+			time.Sleep(5 * time.Second)
+			if _, errs := herd(tr, w.oneHop(), 100); len(errs) != 100 {
+				t.Errorf("%d of 100 late dials failed", len(errs))
+			}
+		})
+		_, errs := herd(tr, w.oneHop(), 100)
+		late.Wait()
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("took %v, want the one dial timeout of 10s", took)
+		}
+		for _, err := range errs {
+			if he := wantHop(t, err, 0, hbone.PhaseDial); !he.Timeout() || !he.Retryable() || he.Remote() {
+				t.Errorf("%v: timeout %v, retryable %v, remote %v", err, he.Timeout(), he.Retryable(), he.Remote())
+			}
+		}
+		if dials := tr.Stats().Hops[0].Dials; dials != 1 {
+			t.Errorf("%d dials, want 1", dials)
+		}
+	})
+}
+
+func TestPhasesHaveTimeouts(t *testing.T) {
+	silent := func(w *world, address string) {
+		l, err := w.net.Listen(address)
+		if err != nil {
+			w.Fatal(err)
+		}
+		w.Cleanup(func() { l.Close() })
+	}
+	mute := func(w *world, address string) { // TLS, and then nothing
+		l, err := w.net.Listen(address)
+		if err != nil {
+			w.Fatal(err)
+		}
+		w.Cleanup(func() { l.Close() })
+		go func() {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer nc.Close()
+			_, _ = io.Copy(io.Discard, tls.Server(nc, w.ca.ServerConfig(w.ca.Issue(podID))))
+		}()
+	}
+	tests := []struct {
+		phase hbone.Phase
+		setup func(w *world, address string)
+	}{
+		{hbone.PhaseDial, func(w *world, _ string) { w.net.Blackhole("client", "pod-1") }},
+		{hbone.PhaseTLS, silent},
+		{hbone.PhaseHTTP2, mute},
+		{hbone.PhaseConnect, func(w *world, address string) {
+			w.pod(address, func(r *hbone.Request) { <-r.Context().Done() })
+		}},
+	}
+	for i, tt := range tests {
+		t.Run(string(tt.phase), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				tt.setup(w, podAddr)
+				tr := w.transport()
+				tr.DialTimeout, tr.TLSTimeout = 1*time.Second, 2*time.Second
+				tr.HTTP2Timeout, tr.ConnectTimeout = 3*time.Second, 4*time.Second
+				began := time.Now()
+				_, err := tr.Dial(context.Background(), w.oneHop())
+				if he := wantHop(t, err, 0, tt.phase); !he.Timeout() {
+					t.Errorf("%v: Timeout() = false", err)
+				}
+				if took, want := time.Since(began), time.Duration(i+1)*time.Second; took != want {
+					t.Errorf("took %v, want %v", took, want)
+				}
+			})
+		})
+	}
+}
+
+func TestDialHonoursContext(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, func(r *hbone.Request) { <-r.Context().Done() })
+		tr := w.transport()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err := tr.Dial(ctx, w.oneHop())
+		wantHop(t, err, 0, hbone.PhaseConnect)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error = %v, want context.DeadlineExceeded", err)
+		}
+		w.net.Blackhole("client", "pod-2")
+		path := w.oneHop()
+		path.Hops[0].Address = "pod-2:15008"
+		ctx, cancel = context.WithCancel(context.Background())
+		time.AfterFunc(time.Second, cancel)
+		_, err = tr.Dial(ctx, path)
+		if he := wantHop(t, err, 0, hbone.PhaseWait); !errors.Is(err, context.Canceled) || he.Retryable() {
+			t.Errorf("error = %v (retryable %v), want context.Canceled", err, he.Retryable())
+		}
+	})
+}
+
+// The server's settings come with its first answer, so a second CONNECT may
+// already be on its way to a tunnel that takes one.
+func TestRefusedStreamGoesElsewhere(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.podWithLimit(podAddr, 1, echo)
+		w.net.SetLatency("client", "pod-1", 10*time.Millisecond)
+		w.net.SetLatency("pod-1", "client", 10*time.Millisecond)
+		tr := w.transport()
+		conns, errs := herd(tr, w.oneHop(), 5)
+		if len(errs) > 0 {
+			t.Fatalf("%d of 5 dials failed, the first: %v", len(errs), errs[0])
+		}
+		for _, conn := range conns {
+			wantEcho(t, conn, "hello")
+			conn.Close()
+		}
+		if s := tr.Stats(); s.Tunnels != 5 || s.Hops[0].Retried == 0 {
+			t.Errorf("stats = %+v, want 5 tunnels and some CONNECTs repeated", s)
+		}
+	})
+}
+
+func TestGoAwayRaceIsInvisible(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		l, err := w.net.Listen(podAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &hbone.Server{TLS: w.ca.Server(w.ca.Issue(podID), webID), Handler: echo}
+		defer server.Close()
+		tr := w.transport()
+		go func() {
+			nc, err := l.Accept()
+			if err == nil {
+				leaving(t, tls.Server(nc, w.ca.ServerConfig(w.ca.Issue(podID))))
+			}
+			_ = server.Serve(context.Background(), l)
+		}()
+		conn := mustDial(t, tr, w.oneHop())
+		wantEcho(t, conn, "hello")
+		conn.Close()
+		if hop := tr.Stats().Hops[0]; hop.Retried != 1 || hop.Dials != 2 {
+			t.Errorf("stats = %+v, want one CONNECT repeated on a second tunnel", hop)
+		}
+	})
+}
+
+// leaving is a server that answers the first CONNECT with GOAWAY: it took none
+// (RFC 9113 §6.8).
+func leaving(t *testing.T, nc net.Conn) {
+	defer nc.Close()
+	if _, err := io.ReadFull(nc, make([]byte, len(http2.ClientPreface))); err != nil {
+		t.Errorf("preface: %v", err)
+		return
+	}
+	fr := http2.NewFramer(nc, nc)
+	_ = fr.WriteSettings()
+	for {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			t.Errorf("before CONNECT: %v", err)
+			return
+		}
+		if _, ok := f.(*http2.HeadersFrame); ok {
+			_ = fr.WriteGoAway(0, http2.ErrCodeNo, nil)
+			_, _ = io.Copy(io.Discard, nc) // until the client has gone
+			return
+		}
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		tr := w.transport()
+		tr.MaxBackoff = 4 * time.Second
+		_, err := tr.Dial(context.Background(), w.oneHop())
+		wantHop(t, err, 0, hbone.PhaseDial)
+		_, err = tr.Dial(context.Background(), w.oneHop())
+		wantHop(t, err, 0, hbone.PhaseDial)
+		var backoff *hbone.BackoffError
+		if !errors.As(err, &backoff) || !backoff.Until.After(time.Now()) {
+			t.Fatalf("second error = %v, want a *BackoffError", err)
+		}
+		for range 10 { // the pause grows, and no further than it may
+			time.Sleep(4 * time.Second)
+			_, _ = tr.Dial(context.Background(), w.oneHop())
+		}
+		if got := tr.Stats().Hops[0].Dials; got != 11 {
+			t.Errorf("%d dials, want 11: one for each longest pause", got)
+		}
+		_, err = tr.Dial(context.Background(), w.oneHop())
+		if !errors.As(err, &backoff) || time.Until(backoff.Until) < 2*time.Second {
+			t.Errorf("error = %v, want a pause that has grown", err)
+		}
+		w.pod(podAddr, echo)
+		time.Sleep(4 * time.Second)
+		mustDial(t, tr, w.oneHop()).Close()
+	})
+}
+
+// TestBadCertificateBacksOff: a TLS 1.3 client learns of its refusal after the
+// handshake, and a herd must not try it again and again.
+func TestBadCertificateBacksOff(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		said := new(refusals)
+		w.serve(podAddr, &hbone.Server{TLS: w.ca.Server(w.ca.Issue(podID), "/nobody"), Handler: echo, Refused: said.add})
+		w.net.SetLatency("client", "pod-1", time.Millisecond)
+		w.net.SetLatency("pod-1", "client", time.Millisecond)
+		tr := w.transport()
+		conns, errs := herd(tr, w.oneHop(), 1000)
+		if len(conns) > 0 {
+			t.Fatalf("%d dials succeeded", len(conns))
+		}
+		for _, err := range errs {
+			if he := wantHop(t, err, 0, hbone.PhaseTLS); !he.Remote() {
+				t.Fatalf("%v: not told as the server's decision", err)
+			}
+		}
+		synctest.Wait()
+		if len(said.all) != 1 {
+			t.Errorf("the server refused %d connections for one herd, want 1", len(said.all))
+		}
+	})
+}
