@@ -147,8 +147,8 @@ func (s scalarSchema) enum(text []byte) leaf {
 }
 
 // protoNoise is what protojson puts before an error: its name, and a position
-// in JSON that nobody wrote.
-var protoNoise = regexp.MustCompile(`^proto:\s*(syntax error )?(\(line \d+:\d+\):\s*)?`)
+// in JSON that nobody wrote. Some of its spaces are U+00A0, some of the time.
+var protoNoise = regexp.MustCompile(`^proto:[\s\x{a0}]*(syntax error[\s\x{a0}]*)?(\(line \d+:\d+\):[\s\x{a0}]*)?`)
 
 func protoError(err error) error {
 	if err == nil {

@@ -86,6 +86,8 @@ func TestWaypoints(t *testing.T) {
 	}
 	f := factsOf(t, wp("all", "all", "")+wp("services", "service", "")+wp("workloads", "workload", "")+wp("everybody", "all", ", allowedRoutes: {namespaces: {from: All}}")+
 		gateway("binding", "istio-waypoint", "annotations: {ambient.istio.io/waypoint-inbound-binding: PROXY/15088}", "port: 15088, protocol: istio.io/PROXY", ip)+
+		wp("chosen", "all", ", allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {team: a}}}}")+
+		svc("refused", "labels: {istio.io/use-waypoint: chosen}")+
 		svc("plain", "")+
 		svc("bound", `labels: {istio.io/use-waypoint: services, istio.io/ingress-use-waypoint: "true"}`)+
 		svc("wrong", "labels: {istio.io/use-waypoint: workloads}")+
@@ -95,6 +97,15 @@ func TestWaypoints(t *testing.T) {
 		pod("a", "10.1.0.1", "labels: {istio.io/use-waypoint: all}", "", "")+
 		pod("b", "10.1.0.2", "labels: {istio.io/use-waypoint: services}", "", "")+
 		pod("c", "10.1.0.3", "labels: {gateway.networking.k8s.io/gateway-name: binding}", "", "")+`---
+apiVersion: v1
+kind: Namespace
+metadata: {name: team, labels: {team: a, istio.io/use-waypoint: chosen, istio.io/use-waypoint-namespace: app}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: member, namespace: team}
+spec: {ports: [{port: 80}]}
+---
 apiVersion: v1
 kind: Namespace
 metadata: {name: inherit, labels: {istio.io/use-waypoint: everybody, istio.io/use-waypoint-namespace: app}}
@@ -115,6 +126,8 @@ spec: {ports: [{port: 80}]}
 		"app/wrong.app.svc.cluster.local":        "<nil>",
 		"app/missing.app.svc.cluster.local":      "<nil>",
 		"app/denied.app.svc.cluster.local":       "<nil>",
+		"app/refused.app.svc.cluster.local":      "<nil>",
+		"team/member.team.svc.cluster.local":     "app/chosen.example:15008",
 		"inherit/heir.inherit.svc.cluster.local": "app/everybody.example:15008",
 		"inherit/none.inherit.svc.cluster.local": "<nil>",
 	} {
@@ -134,6 +147,6 @@ spec: {ports: [{port: 80}]}
 	if got := workloadNamed(t, f, "east//Pod/app/c").ApplicationTunnel; got == nil || got.Protocol != endpoints.AppTunnelPROXY || got.Port != 15088 {
 		t.Errorf("pod c takes connections by %+v", got)
 	}
-	wantWarnings(t, f, "Service app/wrong: the waypoint app/workloads does not take service traffic", "Service app/missing: the waypoint app/nobody is not there",
+	wantWarnings(t, f, "Service app/refused: the waypoint app/chosen does not allow objects of namespace app", "Service app/wrong: the waypoint app/workloads does not take service traffic", "Service app/missing: the waypoint app/nobody is not there",
 		"Service app/denied: the waypoint other/all is not there", "Pod app/b: the waypoint app/services does not take workload traffic")
 }

@@ -35,6 +35,7 @@ type packetConn struct {
 var (
 	_ net.PacketConn = (*packetConn)(nil)
 	_ net.Conn       = (*dialledPacketConn)(nil)
+	_ net.PacketConn = (*dialledPacketConn)(nil)
 )
 
 func listenLoopbackUDP(ctx context.Context) (*net.UDPConn, netip.AddrPort, error) {
@@ -195,7 +196,8 @@ func (c *packetConn) Close() error {
 	return c.err
 }
 
-// dialledPacketConn is a packetConn with one peer.
+// dialledPacketConn is a packetConn with one peer. It is a net.PacketConn too,
+// as *net.UDPConn is: that is what package dns tells datagrams from streams by.
 type dialledPacketConn struct{ c *packetConn }
 
 func (d *dialledPacketConn) Read(p []byte) (int, error) {
@@ -204,9 +206,19 @@ func (d *dialledPacketConn) Read(p []byte) (int, error) {
 }
 
 func (d *dialledPacketConn) Write(p []byte) (int, error) { return d.c.WriteTo(p, d.RemoteAddr()) }
-func (d *dialledPacketConn) Close() error                { return d.c.Close() }
-func (d *dialledPacketConn) LocalAddr() net.Addr         { return d.c.LocalAddr() }
-func (d *dialledPacketConn) RemoteAddr() net.Addr        { return udpAddr(d.c.peer) }
+
+// ReadFrom implements net.PacketConn.
+func (d *dialledPacketConn) ReadFrom(p []byte) (int, net.Addr, error) { return d.c.ReadFrom(p) }
+
+// WriteTo implements net.PacketConn. As with *net.UDPConn, a peer was chosen
+// already.
+func (d *dialledPacketConn) WriteTo(p []byte, addr net.Addr) (int, error) {
+	return 0, &net.OpError{Op: "write", Net: "udp", Source: d.LocalAddr(), Addr: addr, Err: net.ErrWriteToConnected}
+}
+
+func (d *dialledPacketConn) Close() error         { return d.c.Close() }
+func (d *dialledPacketConn) LocalAddr() net.Addr  { return d.c.LocalAddr() }
+func (d *dialledPacketConn) RemoteAddr() net.Addr { return udpAddr(d.c.peer) }
 
 func (d *dialledPacketConn) SetDeadline(t time.Time) error      { return d.c.SetDeadline(t) }
 func (d *dialledPacketConn) SetReadDeadline(t time.Time) error  { return d.c.SetReadDeadline(t) }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -263,62 +262,6 @@ func TestDialHonoursContext(t *testing.T) {
 	}
 }
 
-func TestCutResetsAndRestores(t *testing.T) {
-	underlay := open(t, podnet.Config{Name: "underlay"})
-	n := open(t, podnet.Config{CIDRs: []netip.Prefix{podCIDR}, Parent: underlay})
-	for name, tt := range map[string]struct {
-		listen string
-		cut    *podnet.Network
-		flow   podnet.Flow
-	}{
-		"to a pod":              {"10.1.0.10:80", n, podnet.Flow{To: netip.AddrPortFrom(server, 0)}},
-		"from a pod":            {"10.1.0.10:81", n, podnet.Flow{From: netip.AddrPortFrom(client, 0)}},
-		"to a gateway, inside":  {"172.18.1.1:82", n, podnet.Flow{To: netip.MustParseAddrPort("172.18.1.1:82")}},
-		"to a gateway, outside": {"172.18.1.1:83", underlay, podnet.Flow{To: netip.MustParseAddrPort("172.18.1.1:83")}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			l := listen(t, n, tt.listen)
-			dialled, accepted := pair(t, n.Pod(client), l)
-			restore := tt.cut.Cut(tt.flow)
-			if _, err := accepted.Read(make([]byte, 1)); err == nil {
-				t.Error("the server can still read")
-			}
-			if _, err := dialled.Read(make([]byte, 1)); err == nil {
-				t.Error("the client can still read")
-			}
-			if _, err := n.Pod(client).DialContext(t.Context(), "tcp", tt.listen); !errors.Is(err, syscall.EHOSTUNREACH) {
-				t.Errorf("a dial while cut: %v", err)
-			}
-			restore()
-			pair(t, n.Pod(client), l)
-		})
-	}
-}
-
-func TestTapSeesBothDirections(t *testing.T) {
-	n := open(t, podnet.Config{})
-	l := listen(t, n, "10.1.0.10:15008")
-	seen := map[string]string{}
-	stop := n.Tap(podnet.Flow{From: netip.AddrPortFrom(client, 0)}, func(from, to netip.AddrPort, p []byte) {
-		seen[from.Addr().String()+">"+to.Addr().String()] += string(p)
-	})
-	dialled, accepted := pair(t, n.Pod(client), l)
-	io.WriteString(dialled, "question")
-	io.WriteString(accepted, "answer")
-	io.ReadFull(dialled, make([]byte, len("answer")))
-	stop()
-	io.WriteString(dialled, "unseen")
-	if seen["10.1.0.20>10.1.0.10"] != "question" || seen["10.1.0.10>10.1.0.20"] != "answer" {
-		t.Errorf("the tap saw %q", seen)
-	}
-	if err := dialled.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
-		t.Error(err)
-	}
-	if got, err := io.ReadAll(accepted); string(got) != "questionunseen" || err != nil {
-		t.Errorf("the server got %q, %v", got, err)
-	}
-}
-
 func TestCloseEndsEverything(t *testing.T) {
 	n, err := podnet.New(podnet.Config{})
 	if err != nil {
@@ -340,61 +283,51 @@ func TestCloseEndsEverything(t *testing.T) {
 	}
 }
 
-func TestUDP(t *testing.T) {
-	backends(t, func(t *testing.T, open func(podnet.Config) *podnet.Network) {
-		underlay := open(podnet.Config{Name: "underlay"})
-		n := open(podnet.Config{CIDRs: []netip.Prefix{podCIDR}, Parent: underlay, Masquerade: nodeEast})
-		for addr, wantSource := range map[string]string{"10.1.0.10:53": "10.1.0.20", "172.18.1.1:53": "172.18.1.2", "[fd00::1]:53": "172.18.1.2"} {
-			server, err := n.ListenPacket(t.Context(), "udp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c, err := n.Pod(client).DialContext(t.Context(), "udp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			io.WriteString(c, "question")
-			buf := make([]byte, 100)
-			size, from, err := server.ReadFrom(buf)
-			if err != nil || string(buf[:size]) != "question" || !strings.HasPrefix(from.String(), wantSource+":") {
-				t.Errorf("%s: got %q from %v, %v", addr, buf[:size], from, err)
-			}
-			if _, err := server.WriteTo([]byte("answer"), from); err != nil {
-				t.Error(err)
-			}
-			if size, err = c.Read(buf); err != nil || string(buf[:size]) != "answer" || c.RemoteAddr().String() != addr {
-				t.Errorf("%s: answer %q, %v", addr, buf[:size], err)
-			}
-			server.Close()
-			c.SetReadDeadline(time.Unix(1, 0))
-			var timeout net.Error
-			if _, err := c.Read(buf); !errors.As(err, &timeout) || !timeout.Timeout() {
-				t.Errorf("a read past its deadline: %v", err)
-			}
-			if _, err := c.Write(buf); !errors.Is(err, syscall.ECONNREFUSED) {
-				t.Errorf("a write to a socket that is gone: %v", err)
-			}
-			c.Close()
-		}
-	})
+func TestReadFromAnotherConn(t *testing.T) {
+	n := open(t, podnet.Config{Name: "east"})
+	a, from := pair(t, n.Pod(client), listen(t, n, "10.1.0.10:1"))
+	to, b := pair(t, n.Pod(client), listen(t, n, "10.1.0.10:2"))
+	io.WriteString(a, "payload")
+	a.Close()
+	if size, err := to.(io.ReaderFrom).ReadFrom(from); size != 7 || err != nil {
+		t.Errorf("%d bytes, %v", size, err)
+	}
+	to.Close()
+	if got, err := io.ReadAll(b); string(got) != "payload" || err != nil {
+		t.Errorf("received %q, %v", got, err)
+	}
+	if n.Name() != "east" || n.Pod(client).IP() != client {
+		t.Errorf("%s, %s", n.Name(), n.Pod(client).IP())
+	}
 }
 
-func TestUDPCutDropsDatagrams(t *testing.T) {
+// Closing a listener resets what it has not accepted, and waits for no client
+// that says nothing.
+func TestCloseWithPendingConnections(t *testing.T) {
 	n := open(t, podnet.Config{})
-	s, err := n.ListenPacket(t.Context(), "udp", "10.1.0.10:53")
+	l := listen(t, n, "10.1.0.10:8080")
+	waiting, err := n.DialContext(t.Context(), "tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := n.Pod(client).DialContext(t.Context(), "udp", "10.1.0.10:53")
-	if err != nil {
+	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	restore := n.Cut(podnet.Flow{To: netip.MustParseAddrPort("10.1.0.10:53")})
-	io.WriteString(c, "lost")
-	restore()
-	io.WriteString(c, "kept")
-	buf := make([]byte, 10)
-	if size, _, err := s.ReadFrom(buf); err != nil || string(buf[:size]) != "kept" {
-		t.Errorf("received %q, %v", buf[:size], err)
+	if _, err := waiting.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("a connection that was never accepted ends with %v", err)
+	}
+	waiting.Close()
+}
+
+func TestBadConfig(t *testing.T) {
+	parent := open(t, podnet.Config{})
+	for name, c := range map[string]podnet.Config{
+		"a parent without CIDRs": {Parent: parent},
+		"an invalid CIDR":        {CIDRs: []netip.Prefix{{}}},
+		"a file for a directory": {Dir: "podnet_test.go"},
+	} {
+		if _, err := podnet.New(c); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
 	}
 }

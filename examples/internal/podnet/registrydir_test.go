@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -105,5 +106,26 @@ func TestDeadUDPSocketIsReplaced(t *testing.T) {
 	}
 	if _, err := n.ListenPacket(t.Context(), "udp", "[fd00::1]:53"); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("a live one was replaced: %v", err)
+	}
+}
+
+// Whoever connects to the loopback socket and says nothing does not hold up
+// Close.
+func TestCloseDoesNotWaitForSilence(t *testing.T) {
+	dir := t.TempDir()
+	n := open(t, podnet.Config{Dir: dir})
+	l := listen(t, n, "10.1.0.10:8080")
+	socket, err := os.ReadFile(filepath.Join(dir, "tcp-10.1.0.10-8080"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent, err := net.Dial("tcp", strings.TrimSpace(string(socket)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	l.Close()
+	if size, err := silent.Read(make([]byte, 1)); err == nil {
+		t.Errorf("read %d bytes", size)
 	}
 }
