@@ -1,0 +1,250 @@
+package ztunnel
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/eastwest-mesh/eastwest/dnsproxy"
+	"github.com/eastwest-mesh/eastwest/endpoints"
+	"github.com/eastwest-mesh/eastwest/examples/internal/backends"
+	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
+	"github.com/eastwest-mesh/eastwest/hbone"
+	"github.com/eastwest-mesh/eastwest/identity"
+)
+
+// Ports of a pod's network that the proxy listens on, as Istio's does.
+const (
+	InboundPort = 15008
+	SOCKSPort   = 15080
+	DNSPort     = 15053
+)
+
+// PodNetwork is the network as one pod sees it. A podnet.Pod is one.
+type PodNetwork interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+	Listen(ctx context.Context, network, address string) (net.Listener, error)
+	ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error)
+}
+
+// Certificates gives the certificate of each identity that runs on the node.
+type Certificates interface {
+	// Source returns a source of an identity's certificate, once there is one.
+	// It is good until release is called.
+	Source(ctx context.Context, id spiffeid.ID) (source identity.Source, release func(), err error)
+}
+
+// Config says what a Proxy is. Fields without a default are required.
+type Config struct {
+	Cluster     string
+	Network     string // may be empty, which is a network like any other
+	Node        string
+	TrustDomain spiffeid.TrustDomain
+
+	// State is what is known of the mesh. The caller feeds it, after New.
+	State *discovery.State
+	// Pod returns the network of a pod of this node.
+	Pod func(ip netip.Addr) PodNetwork
+	// Certificates are those of the node's pods.
+	Certificates Certificates
+
+	// ClusterDomain is the domain of Kubernetes' names. Default cluster.local.
+	ClusterDomain string
+	// Upstream answers names that are not of the mesh. Default: they are refused.
+	Upstream dnsproxy.Exchanger
+	// MaxStreamsPerTunnel and MaxTunnelAge are those of hbone.Transport, with its defaults.
+	MaxStreamsPerTunnel int
+	MaxTunnelAge        time.Duration
+	// Observe is told of every connection when it was decided, and must return
+	// soon. Default: nobody is.
+	Observe func(Connection)
+	// Logger gets what goes wrong. Default: silent.
+	Logger *slog.Logger
+}
+
+// A Proxy serves the pods of one node.
+type Proxy struct {
+	cfg      Config
+	names    dnsproxy.Names
+	backends *backends.Chooser
+	changed  chan struct{}
+
+	// named is what names was made from. Only update touches it.
+	named map[dnsproxy.Key]*endpoints.ServiceEntry
+
+	mu   sync.Mutex
+	pods map[string]*pod // by UID
+}
+
+// New returns a Proxy. It serves when Run is called.
+func New(cfg Config) *Proxy {
+	if cfg.ClusterDomain == "" {
+		cfg.ClusterDomain = "cluster.local"
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(Connection) {}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	p := &Proxy{cfg: cfg, changed: make(chan struct{}, 1), pods: map[string]*pod{}}
+	p.backends = backends.NewChooser(backends.Config{Usable: p.reachable})
+	cfg.State.OnChange(p.wake)
+	p.wake()
+	return p
+}
+
+// Run serves the node's pods as they come and go, until ctx ends; then it
+// closes everything and returns ctx's error.
+func (p *Proxy) Run(ctx context.Context) error {
+	defer p.stopAll()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.changed:
+			p.update(ctx)
+		}
+	}
+}
+
+func (p *Proxy) wake() {
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// update brings names, pods and open connections in line with the State.
+func (p *Proxy) update(ctx context.Context) {
+	index := p.cfg.State.Index()
+	p.updateNames(index)
+	p.backends.Forget(index)
+
+	local := map[string]*endpoints.Workload{}
+	for w := range index.NodeWorkloads(p.cfg.Node) {
+		if p.serves(w) {
+			local[w.UID] = w
+		}
+	}
+	p.stopPods(local)
+	for uid, w := range local {
+		if p.pods[uid] == nil {
+			p.addPod(ctx, w)
+		}
+	}
+}
+
+// stopPods closes the pods that are not wanted any more, and tells the others
+// what is new.
+func (p *Proxy) stopPods(wanted map[string]*endpoints.Workload) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for uid, pod := range p.pods {
+		if w := wanted[uid]; w != nil && pod.sameSockets(w) {
+			pod.workload.Store(w)
+			pod.recheck()
+			continue
+		}
+		delete(p.pods, uid)
+		pod.close()
+	}
+}
+
+// addPod starts to serve a pod, without holding up those who ask about others:
+// it may have to wait for a certificate. Only update changes p.pods.
+func (p *Proxy) addPod(ctx context.Context, w *endpoints.Workload) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	pod, err := p.startPod(ctx, w)
+	if err != nil {
+		p.cfg.Logger.Error("cannot serve a pod", "workload", w.UID, "error", err)
+		time.AfterFunc(retryInterval, p.wake)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pods[w.UID] = pod
+}
+
+const (
+	startTimeout  = 10 * time.Second
+	retryInterval = time.Second
+)
+
+// serves reports whether a workload is ours: a pod of this cluster and node
+// that has a network of its own and was enrolled in the mesh.
+func (p *Proxy) serves(w *endpoints.Workload) bool {
+	return w.Cluster == p.cfg.Cluster && w.Tunnel == endpoints.TunnelHBONE && !w.NativeTunnel &&
+		w.NetworkMode == endpoints.StandardNetwork && len(w.Addresses) > 0
+}
+
+// reachable reports whether there can be a way to a workload: an address, or a
+// gateway if it is on another network.
+func (p *Proxy) reachable(w *endpoints.Workload) bool {
+	if w.Network != p.cfg.Network {
+		return w.NetworkGateway != nil
+	}
+	return len(w.Addresses) > 0 || w.Hostname != ""
+}
+
+func (p *Proxy) stopAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for uid, pod := range p.pods {
+		delete(p.pods, uid)
+		pod.close()
+	}
+}
+
+// Ready reports whether every pod of the node that the proxy knows is served.
+func (p *Proxy) Ready() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for w := range p.cfg.State.Index().NodeWorkloads(p.cfg.Node) {
+		if p.serves(w) && p.pods[w.UID] == nil {
+			return false
+		}
+	}
+	return p.cfg.State.Policies() != nil && p.names.Load() != nil
+}
+
+// CloseTunnels closes all outbound tunnels, and with them their connections:
+// the next connection needs new ones.
+func (p *Proxy) CloseTunnels() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, pod := range p.pods {
+		errs = append(errs, pod.resetTransport())
+	}
+	return errors.Join(errs...)
+}
+
+// Tunnels returns the counts of all outbound tunnels, by the depth of the hop.
+func (p *Proxy) Tunnels() []hbone.HopStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var sum []hbone.HopStats
+	for _, pod := range p.pods {
+		for depth, s := range pod.transport().Stats().Hops {
+			for len(sum) <= depth {
+				sum = append(sum, hbone.HopStats{})
+			}
+			sum[depth].Tunnels += s.Tunnels
+			sum[depth].Streams += s.Streams
+			sum[depth].Dials += s.Dials
+			sum[depth].Handshakes += s.Handshakes
+			sum[depth].Failures += s.Failures
+			sum[depth].Opened += s.Opened
+			sum[depth].Retried += s.Retried
+		}
+	}
+	return sum
+}
