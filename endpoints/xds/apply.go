@@ -65,6 +65,7 @@ func (c *Client) handle(conv *conversation, resp *discoverypb.DeltaDiscoveryResp
 	k.reject(resp, rejected)
 	k.status.Version = resp.GetSystemVersionInfo()
 	k.status.LastUpdate = time.Now()
+	k.partly = k.partly || len(rejected) > 0
 	complete := !strings.HasSuffix(resp.GetNonce(), moreSuffix)
 	var gone []string
 	if complete {
@@ -78,7 +79,10 @@ func (c *Client) handle(conv *conversation, resp *discoverypb.DeltaDiscoveryResp
 	if answer.GetErrorDetail() != nil {
 		c.logger().Warn("resources rejected", "type", k.URL, "detail", answer.GetErrorDetail().GetMessage())
 	}
-	c.answer(conv, k, answer, complete)
+	c.answer(conv, answer)
+	if complete {
+		c.completed(k)
+	}
 }
 
 // deliver gives an update to Handle, and records what came of it.
@@ -97,7 +101,7 @@ func (c *Client) deliver(k *cache, u Update) map[string]error {
 }
 
 // answer queues the ACK or NACK of a response.
-func (c *Client) answer(conv *conversation, k *cache, req *discoverypb.DeltaDiscoveryRequest, complete bool) {
+func (c *Client) answer(conv *conversation, req *discoverypb.DeltaDiscoveryRequest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(conv.queue) >= maxQueue {
@@ -106,10 +110,18 @@ func (c *Client) answer(conv *conversation, k *cache, req *discoverypb.DeltaDisc
 	}
 	conv.queue = append(conv.queue, req)
 	poke(conv.wake)
-	if complete && !k.status.Synced {
+}
+
+// completed notes the end of a response. As in ztunnel, the type is synced when all of one was
+// accepted: with a policy that could not be read, a proxy should not start.
+func (c *Client) completed(k *cache) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !k.partly && !k.status.Synced {
 		k.status.Synced = true
 		close(k.synced)
 	}
+	k.partly = false
 }
 
 // connected notes that the server has answered.

@@ -21,6 +21,8 @@ type cache struct {
 	// room, until the first answer is complete: what is not in it is gone.
 	doubt map[string]struct{}
 
+	partly bool // part of the response that is not complete yet was rejected
+
 	// The rest is for on-demand types only.
 
 	wanted  map[string]struct{}      // what was asked for

@@ -194,8 +194,8 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Synced returns a channel that is closed when the first response of that type was handled and
-// acknowledged. It is nil for a type that the client does not have.
+// Synced returns a channel that is closed when a response of that type was handled without
+// rejecting anything, and acknowledged. It is nil for a type that the client does not have.
 func (c *Client) Synced(typeURL string) <-chan struct{} {
 	c.init()
 	if k := c.byURL[typeURL]; k != nil {
@@ -235,7 +235,7 @@ type Status struct {
 	Types []TypeStatus
 }
 
-// Synced reports whether the server has answered for every type that is not OnDemand. Once true
+// Synced reports whether every type that is not OnDemand is synced. Once true
 // it stays so: a client that loses its server keeps what it has.
 func (s Status) Synced() bool {
 	return !slices.ContainsFunc(s.Types, func(t TypeStatus) bool { return !t.OnDemand && !t.Synced })
@@ -245,7 +245,7 @@ func (s Status) Synced() bool {
 type TypeStatus struct {
 	URL      string
 	OnDemand bool
-	// Synced is whether the server has answered since Run; Stored is whether resources were
+	// Synced is whether Client.Synced is closed; Stored is whether resources were
 	// taken from the Store.
 	Synced, Stored bool
 	// Resources counts those held, Subscribed the names asked for.

@@ -101,12 +101,19 @@ func TestClientPartialNack(t *testing.T) {
 	if got := req.GetErrorDetail(); got.GetMessage() != "pear: is rotten" || got.GetCode() != int32(codes.InvalidArgument) {
 		t.Errorf("NACK detail %v", got)
 	}
-	await(t, "sync", client.Synced(fruit))
 	if req := stream.respond(fruit, "2", "apple=bad2 plum=2"); req.GetErrorDetail().GetMessage() != "apple: is rotten" {
 		t.Errorf("NACK %v", req)
 	}
 	b.await(t, "apple=1 plum=2")
-	if st := client.Status().Types[0]; st.Rejected != 2 || st.LastError != "apple: is rotten" {
+	if client.Status().Synced() {
+		t.Error("synced, although no response was accepted as a whole")
+	}
+	stream.respond(fruit, "3"+moreSuffix, "plum=bad3")
+	stream.respond(fruit, "4", "plum=2") // completes a response of which a part was rejected
+	if client.Status().Synced() {
+		t.Error("synced, although no response was accepted as a whole")
+	}
+	if st := client.Status().Types[0]; st.Rejected != 3 || st.LastError != "plum: is rotten" {
 		t.Errorf("status %+v", st)
 	}
 	// What was rejected is not claimed to be held, so that it is sent again.
@@ -114,6 +121,22 @@ func TestClientPartialNack(t *testing.T) {
 	if got, want := versions(s.accept().receive()), "apple=1 plum=2"; got != want {
 		t.Errorf("reconnects with %q, want %q", got, want)
 	}
+}
+
+func TestClientSyncedAfterNack(t *testing.T) {
+	s, n := serveRaw(t)
+	client := &Client{Conn: n.dial(), Types: []Type{{URL: fruit, Handle: func(u Update) map[string]error {
+		if u.Upserts[0].Version == "bad" {
+			return map[string]error{u.Upserts[0].Name: errors.New("is rotten")}
+		}
+		return nil
+	}}}}
+	start(t, client)
+	stream := s.accept()
+	stream.receive()
+	stream.respond(fruit, "1", "apple=bad")
+	stream.respond(fruit, "2", "pear=1")
+	await(t, "sync", client.Synced(fruit))
 }
 
 func TestClientRejectsMalformed(t *testing.T) {
@@ -355,7 +378,7 @@ func TestClientFetch(t *testing.T) {
 	short, stop := context.WithCancelCause(ctx)
 	tired := errors.New("tired")
 	stop(tired)
-	if _, err := client.Fetch(short, fruit, "unknown"); err != tired {
+	if _, err := client.Fetch(short, fruit, "unknown"); !errors.Is(err, tired) {
 		t.Errorf("Fetch without a server: %v, want the context's cause", err)
 	}
 	n.heal()
@@ -414,7 +437,7 @@ func TestClientBackoff(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
-		if err := c.Run(ctx); err != context.DeadlineExceeded {
+		if err := c.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Run: %v, want %v", err, context.DeadlineExceeded)
 		}
 		step := 100 * time.Millisecond

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -221,7 +222,7 @@ func start(t *testing.T, c *Client) {
 	go func() { done <- c.Run(context.Background()) }()
 	t.Cleanup(func() {
 		_ = c.Close()
-		if err := <-done; err != ErrClosed {
+		if err := <-done; !errors.Is(err, ErrClosed) {
 			t.Errorf("Run: %v, want %v", err, ErrClosed)
 		}
 	})

@@ -26,7 +26,7 @@ const entryOverhead = 16
 //     but not listed of an on-demand type, for which the server then answers one by one.
 func (k *cache) firstRequest(node *discoverypb.Node, limit int) *discoverypb.DeltaDiscoveryRequest {
 	req := &discoverypb.DeltaDiscoveryRequest{Node: node, TypeUrl: k.URL}
-	k.ask, k.drop, k.doubt = nil, nil, make(map[string]struct{})
+	k.ask, k.drop, k.doubt, k.partly = nil, nil, make(map[string]struct{}), false
 	clear(k.ignored)
 	clear(k.absent)
 	clear(k.refused)

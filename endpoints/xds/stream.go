@@ -73,7 +73,7 @@ func (s *stream) run() {
 			req, err = s.receive()
 		}
 	}
-	if err == errGone {
+	if errors.Is(err, errGone) {
 		err = nil
 	}
 	s.end(err)
@@ -319,7 +319,7 @@ func poke(c chan<- struct{}) {
 // client the text instead of it; with no text, that of err.
 func asStatus(err error, code codes.Code, text string) error {
 	var has interface{ GRPCStatus() *status.Status }
-	if errors.As(err, &has) {
+	if errors.As(err, &has) && has.GRPCStatus().Code() != codes.OK {
 		return status.ErrorProto(has.GRPCStatus().Proto())
 	}
 	if text == "" {
