@@ -17,9 +17,10 @@
 // trafficDistribution, its annotation, internalTrafficPolicy. Within the best
 // rank the Algorithm chooses by weight.
 //
-// Pick takes no lock and allocates nothing, in a time that does not depend on
-// the number of targets (with Exclude: that grows with its logarithm). The work
-// is done when something changes, by Update, in time linear in the targets.
+// Pick waits for no lock and allocates nothing, and takes the same time whatever
+// the number of targets. (With Exclude, and when LeastRequest draws the same
+// target twice, that grows with its logarithm.) The work is done when something
+// changes, by Update, in time about linear in the targets.
 //
 // # What it does not do
 //

@@ -89,6 +89,10 @@ func (b *Balancer[T]) eject(st *state) {
 		e.times = 0
 	}
 	e.times++
-	e.until = now.Add(min(time.Duration(e.times)*b.outlier.Ejection, b.outlier.MaxEjection))
+	length := b.outlier.MaxEjection
+	if e.times <= int(length/b.outlier.Ejection) {
+		length = time.Duration(e.times) * b.outlier.Ejection
+	}
+	e.until = now.Add(length)
 	b.rebuild()
 }

@@ -14,15 +14,18 @@ var errRefused = errors.New("refused")
 // fail reports failures of one target until it was picked n times.
 func fail(t *testing.T, b *Balancer[string], name string, n int, err error) {
 	t.Helper()
-	for n > 0 {
+	for range 100 * n {
 		p := mustPick(t, b, Request{})
-		if p.Value == name {
-			p.Done(Outcome{Err: err})
-			n--
-		} else {
+		if p.Value != name {
 			p.Done(Outcome{})
+			continue
+		}
+		p.Done(Outcome{Err: err})
+		if n--; n == 0 {
+			return
 		}
 	}
+	t.Fatalf("%s is not picked any more", name)
 }
 
 func TestOutlierEjection(t *testing.T) {

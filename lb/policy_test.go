@@ -127,6 +127,31 @@ func TestTrafficPoliciesAreNotShared(t *testing.T) {
 	}
 }
 
+// TestBalancerKeepsNothingOfItsArguments changes what New, SetPolicy and Update
+// were given, and has the Balancer look again.
+func TestBalancerKeepsNothingOfItsArguments(t *testing.T) {
+	drains := &DrainSet{}
+	given := Policy{Mode: Failover, Preferences: []Scope{Network}}
+	targets := []Target[string]{at("near", "n1", "z2"), at("far", "n2", "z1")}
+	b := newBalancer(t, Config{Source: Locality{Network: "n1", Zone: "z1"}, Policy: given, Drains: drains}, targets...)
+	check := func() {
+		t.Helper()
+		given.Preferences[0] = Zone
+		targets[0].Weight = 0
+		drains.Add(Drain{Cluster: "elsewhere"}) // the next Pick looks again
+		wantPicked(t, b, Request{}, "near")
+		given.Preferences[0], targets[0].Weight = Network, 1
+	}
+	check()
+	if err := b.SetPolicy(given); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Update(targets); err != nil {
+		t.Fatal(err)
+	}
+	check()
+}
+
 func TestInvalidConfig(t *testing.T) {
 	for _, tt := range []struct {
 		field  string

@@ -16,7 +16,7 @@ import (
 // decode returns the root of the one document in data, with lines and columns.
 func decode(data []byte) (*yaml.Node, *ParseError) {
 	if len(data) > MaxSize {
-		return nil, &ParseError{Problem: fmt.Sprintf("is %d bytes long, the limit is %d", len(data), MaxSize)}
+		return nil, &ParseError{Problem: fmt.Sprintf("is longer than %d bytes", MaxSize)}
 	}
 	// The YAML parser stumbles over some of JSON: \/ and surrogate pairs.
 	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) && json.Valid(data) {

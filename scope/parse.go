@@ -3,6 +3,7 @@ package scope
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 
@@ -31,7 +32,12 @@ func Parse(data []byte) (*Config, error) {
 
 // ParseFile is Parse of the content of a file, whose name it puts in errors.
 func ParseFile(name string) (*Config, error) {
-	data, err := os.ReadFile(name)
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
 		return nil, err
 	}

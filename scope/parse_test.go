@@ -287,7 +287,7 @@ func TestParseBounds(t *testing.T) {
 		"rootNamespace: &s {settings: {}, hosts: *h}\n" +
 		"serviceSettings: " + list(1000, "*s")
 	for _, tt := range []struct{ name, data, problem string }{
-		{"size", "# " + strings.Repeat("x", MaxSize), "the limit is 1048576"},
+		{"size", "# " + strings.Repeat("x", MaxSize), "is longer than 1048576 bytes"},
 		{"aliases", bomb, "aliases multiply"},
 		{"cycle", "serviceScopeConfigs: &a [*a]", "is a list: want a mapping"},
 		{"errors", "serviceScopeConfigs: " + list(10000, "x"), "too many problems"},
