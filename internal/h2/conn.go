@@ -92,6 +92,13 @@ func newConn(nc net.Conn, cfg Config, handle func(*Stream)) (*Conn, error) {
 		nc.Close()
 		return nil, err
 	}
+	c := makeConn(tr, cfg, handle)
+	c.start()
+	go c.readLoop()
+	return c, nil
+}
+
+func makeConn(tr transport, cfg Config, handle func(*Stream)) *Conn {
 	c := &Conn{
 		cfg:        cfg,
 		tr:         tr,
@@ -113,11 +120,10 @@ func newConn(nc net.Conn, cfg Config, handle func(*Stream)) (*Conn, error) {
 	c.hpack = hpack.NewEncoder(&c.hpackOut)
 	c.inflow = connInflow{limit: int64(max(cfg.connWindow(), initialWindow)), window: initialWindow}
 	c.in.init(c)
-	c.start()
-	return c, nil
+	return c
 }
 
-// start sends the connection preface (RFC 9113 §3.4) and starts to read.
+// start sends the connection preface (RFC 9113 §3.4).
 func (c *Conn) start() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,13 +141,12 @@ func (c *Conn) start() {
 	})
 	c.startKeepalive()
 	c.flush(false)
-	go c.readLoop()
 }
 
-// NotifyAvailable sets a function that is called when Available may have
-// grown, the peer began to drain the connection, or the connection ended. It
-// must be set before the first stream is opened. f is called without locks held; it must not
-// block, and must not call Close, CloseWithError or Shutdown.
+// NotifyAvailable sets a function that is called when Available may have grown,
+// the peer began to drain the connection, or the connection ended. Set it before
+// the first stream is opened. f is called without locks held; it must not block, and must
+// not call Close, CloseWithError or Shutdown.
 func (c *Conn) NotifyAvailable(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -129,7 +129,7 @@ func (c *Conn) shutTransport() {
 // unwraps to net.ErrClosed. It waits for the connection's goroutines; running
 // handlers are not waited for.
 func (c *Conn) Close() error {
-	c.CloseWithError(&ConnError{Reason: "closed", Err: net.ErrClosed})
+	c.CloseWithError(&ConnError{Reason: "closed locally", Err: net.ErrClosed})
 	return nil
 }
 
@@ -249,14 +249,11 @@ func (c *Conn) unprocessed(id uint32) error {
 	return &StreamError{ID: id, Code: http2.ErrCodeRefusedStream, Remote: true, Cause: ErrUnprocessed}
 }
 
-// closeIfDrained ends a connection that the peer drains once its last stream has
-// ended: nothing can be done with it any more.
-func (c *Conn) closeIfDrained() {
+// peerDrained ends a connection that the peer drains, after its last stream:
+// nothing can be done with it any more.
+func (c *Conn) peerDrained() {
 	c.mu.Lock()
 	g := c.peerGoAway
-	over := g != nil && c.err == nil && len(c.streams) == 0
 	c.mu.Unlock()
-	if over {
-		c.fail(&ConnError{Code: g.code, Remote: true, Reason: "GOAWAY", Debug: g.debug, Err: net.ErrClosed})
-	}
+	c.fail(&ConnError{Code: g.code, Remote: true, Reason: "GOAWAY", Debug: g.debug, Err: net.ErrClosed})
 }

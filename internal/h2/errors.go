@@ -74,11 +74,11 @@ type ConnError struct {
 }
 
 func (e *ConnError) Error() string {
-	who := "h2: connection failed: "
+	s := "h2: connection ended: "
 	if e.Remote {
-		who = "h2: connection ended by the peer: "
+		s = "h2: connection ended by the peer: "
 	}
-	s := who + e.Reason
+	s += e.Reason
 	if e.Code != http2.ErrCodeNo {
 		s += fmt.Sprintf(" (%v)", e.Code)
 	}

@@ -84,8 +84,16 @@ func (s *Stream) finish(cause error) {
 
 // streamGone does what follows the end of a stream. c.mu is not held.
 func (c *Conn) streamGone() {
-	c.available()
-	c.closeIfDrained()
+	c.mu.Lock()
+	notify := c.notify
+	drained := c.peerGoAway != nil && c.err == nil && len(c.streams) == 0
+	c.mu.Unlock()
+	if notify != nil {
+		notify()
+	}
+	if drained {
+		c.peerDrained()
+	}
 }
 
 // idle reports whether a stream was never opened (RFC 9113 §5.1). c.mu is held.
