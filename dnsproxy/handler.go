@@ -57,7 +57,8 @@ type Handler struct {
 	// made it.
 	Observe func(Exchange)
 
-	// Logger gets what goes wrong; nil is silent.
+	// Logger gets, at level Debug, questions that could not be answered, of which
+	// a client can make any number: count them by Observe. Nil is silent.
 	Logger *slog.Logger
 }
 
@@ -196,7 +197,7 @@ func (h *Handler) forward(q *dns.Msg, x *Exchange) *dns.Msg {
 func (h *Handler) fail(q *dns.Msg, x *Exchange, rcode int, err error) *dns.Msg {
 	x.Err = err
 	if h.Logger != nil {
-		h.Logger.Warn("DNS question not answered", "client", x.Client, "question", x.Question.Name,
+		h.Logger.Debug("DNS question not answered", "client", x.Client, "question", x.Question.Name,
 			"type", dns.Type(x.Question.Qtype), "rcode", dns.RcodeToString[rcode], "error", err)
 	}
 	return new(dns.Msg).SetRcode(q, rcode)

@@ -27,6 +27,7 @@ func peerEntries() []dnsproxy.Entry {
 		{Host: "*.b.wildcard", Registry: ext, Addresses: addrs("11.11.11.11")},
 		{Host: "*.wildcard", Registry: ext, Addresses: addrs("10.10.10.10")},
 		{Host: "*.svc.mesh.company.net", Registry: ext, Addresses: addrs("10.1.2.3")},
+		{Host: "decorator.ns1.svc.cluster.local", Registry: ext, Namespace: "ns1", Addresses: addrs("10.1.2.4")},
 		{Host: "example.localhost.", Registry: ext, Addresses: addrs("3.3.3.3")},
 	}
 }
@@ -202,6 +203,8 @@ func TestSidecarDialect(t *testing.T) {
 			"foo.wildcard.ns1.svc.cluster.local. CNAME *.wildcard.", "*.wildcard. A 10.10.10.10"}},
 		{name: "wildcard with a domain", host: "foo.svc.mesh.company.net.", want: []string{"foo.svc.mesh.company.net. A 10.1.2.3"}},
 		{name: "wildcard with namespace and domain", host: "foo.foons.svc.mesh.company.net.", want: []string{"foo.foons.svc.mesh.company.net. A 10.1.2.3"}},
+		{name: "external host of the form of Kubernetes", host: "decorator.ns1.svc.cluster.local.", want: []string{"decorator.ns1.svc.cluster.local. A 10.1.2.4"}},
+		{name: "its short name", host: "decorator.ns1.", rcode: nx, forward: true},
 		{name: "key with a trailing dot", host: "example.localhost.", want: []string{"example.localhost. A 3.3.3.3"}},
 
 		// The agent says SERVFAIL here: its upstream ignores the limit of 512 bytes.
@@ -269,6 +272,8 @@ func TestAmbientDialect(t *testing.T) {
 		{name: "canonical entry where the client's namespace has none", host: "preferred.io.", want: []string{"preferred.io. A 10.10.10.211"}},
 		{name: "entry of the client's namespace", host: "everywhere.io.", want: []string{"everywhere.io. A 10.10.10.112"}},
 		{name: "private entry of another namespace", host: "secret.example.com.", rcode: nx, forward: true},
+
+		{name: "short name of an external host of the form of Kubernetes", host: "decorator.ns1.", want: []string{"decorator.ns1. A 10.1.2.4"}},
 
 		// ztunnel forwards the names of pods, for want of a lookup.
 		{name: "pod, full name", host: "pod0.headless.ns1.svc.cluster.local.", want: []string{"pod0.headless.ns1.svc.cluster.local. A 30.30.30.30"}},

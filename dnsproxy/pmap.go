@@ -28,6 +28,7 @@ type pnode[V any] struct {
 
 type pslot[V any] struct {
 	child *pnode[V] // nil: a leaf
+	hash  uint64
 	key   string
 	value V
 }
@@ -51,21 +52,24 @@ func (n *pnode[V]) listed(key string) int {
 	return slices.IndexFunc(n.slots, func(s pslot[V]) bool { return s.key == key })
 }
 
-func (m *pmap[V]) get(key string) (v V, ok bool) {
-	n := m.root
-	if n == nil {
-		return v, false
+func (m *pmap[V]) get(key string) (V, bool) {
+	if m.root == nil {
+		var none V
+		return none, false
 	}
-	h := maphash.String(m.seed, key)
+	return m.root.find(maphash.String(m.seed, key), key)
+}
+
+func (n *pnode[V]) find(h uint64, key string) (none V, ok bool) {
 	for shift := 0; shift < hashBits; shift += pmapBits {
 		i, _, found := n.slot(h, shift)
 		if !found {
-			return v, false
+			return none, false
 		}
 		s := &n.slots[i]
 		if s.child == nil {
 			if s.key != key {
-				return v, false
+				return none, false
 			}
 			return s.value, true
 		}
@@ -74,7 +78,7 @@ func (m *pmap[V]) get(key string) (v V, ok bool) {
 	if i := n.listed(key); i >= 0 {
 		return n.slots[i].value, true
 	}
-	return v, false
+	return none, false
 }
 
 // set puts v under key, as part of the batch e.
@@ -85,25 +89,25 @@ func (m *pmap[V]) set(e *edit, key string, v V) {
 		}
 		m.root = &pnode[V]{owner: e}
 	}
-	root, added := m.insert(m.root, e, 0, maphash.String(m.seed, key), key, v)
+	root, added := m.root.insert(e, 0, pslot[V]{hash: maphash.String(m.seed, key), key: key, value: v})
 	m.root = root
 	if added {
 		m.len++
 	}
 }
 
-func (m *pmap[V]) insert(n *pnode[V], e *edit, shift int, h uint64, key string, v V) (_ *pnode[V], added bool) {
+// insert puts leaf below n, and says whether its key is new.
+func (n *pnode[V]) insert(e *edit, shift int, leaf pslot[V]) (_ *pnode[V], added bool) {
 	n = n.editable(e)
-	leaf := pslot[V]{key: key, value: v}
 	if shift >= hashBits {
-		if i := n.listed(key); i >= 0 {
+		if i := n.listed(leaf.key); i >= 0 {
 			n.slots[i] = leaf
 			return n, false
 		}
 		n.slots = append(n.slots, leaf)
 		return n, true
 	}
-	i, bit, found := n.slot(h, shift)
+	i, bit, found := n.slot(leaf.hash, shift)
 	if !found {
 		n.bitmap |= bit
 		n.slots = slices.Insert(n.slots, i, leaf)
@@ -112,15 +116,15 @@ func (m *pmap[V]) insert(n *pnode[V], e *edit, shift int, h uint64, key string, 
 	s := &n.slots[i]
 	switch {
 	case s.child != nil:
-		s.child, added = m.insert(s.child, e, shift+pmapBits, h, key, v)
+		s.child, added = s.child.insert(e, shift+pmapBits, leaf)
 		return n, added
-	case s.key == key:
+	case s.key == leaf.key:
 		*s = leaf
 		return n, false
 	}
 	child := &pnode[V]{owner: e} // two keys in one slot: a level more
-	child, _ = m.insert(child, e, shift+pmapBits, maphash.String(m.seed, s.key), s.key, s.value)
-	child, _ = m.insert(child, e, shift+pmapBits, h, key, v)
+	child, _ = child.insert(e, shift+pmapBits, *s)
+	child, _ = child.insert(e, shift+pmapBits, leaf)
 	*s = pslot[V]{child: child}
 	return n, true
 }
@@ -130,12 +134,12 @@ func (m *pmap[V]) remove(e *edit, key string) {
 	if _, ok := m.get(key); !ok {
 		return
 	}
-	m.root = m.cut(m.root, e, 0, maphash.String(m.seed, key), key)
+	m.root = m.root.cut(e, 0, maphash.String(m.seed, key), key)
 	m.len--
 }
 
 // cut removes key, which is there, from below n. It returns nil when nothing is left.
-func (m *pmap[V]) cut(n *pnode[V], e *edit, shift int, h uint64, key string) *pnode[V] {
+func (n *pnode[V]) cut(e *edit, shift int, h uint64, key string) *pnode[V] {
 	n = n.editable(e)
 	var i int
 	var bit uint32
@@ -145,7 +149,7 @@ func (m *pmap[V]) cut(n *pnode[V], e *edit, shift int, h uint64, key string) *pn
 		i, bit, _ = n.slot(h, shift)
 	}
 	if child := n.slots[i].child; child != nil {
-		child = m.cut(child, e, shift+pmapBits, h, key)
+		child = child.cut(e, shift+pmapBits, h, key)
 		switch {
 		case child == nil:
 		case len(child.slots) == 1 && child.slots[0].child == nil:

@@ -208,6 +208,28 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
+// TestShutdownFullPipeline: a connection with as many queries as it may have ends
+// with the last of them, and is not read again.
+func TestShutdownFullPipeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &dnsproxy.Server{Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+			time.Sleep(time.Second)
+			echo(w, q)
+		})}
+		conn := serveMem(t, s)()
+		defer conn.Close()
+		go io.Copy(io.Discard, conn)
+		for range 64 {
+			send(t, conn, queryFor("a."))
+		}
+		synctest.Wait()
+		start := time.Now()
+		if err := s.Shutdown(t.Context()); err != nil || time.Since(start) != time.Second {
+			t.Errorf("shutdown: %v after %v, want nil after 1s", err, time.Since(start))
+		}
+	})
+}
+
 // TestShutdownUDP: the answer to a datagram that was read is sent.
 func TestShutdownUDP(t *testing.T) {
 	asked, release := make(chan struct{}), make(chan struct{})

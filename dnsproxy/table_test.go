@@ -258,3 +258,53 @@ func TestTableManyEntries(t *testing.T) {
 		t.Errorf("%d entries are left, and %d of the full table", table.Len(), full.Len())
 	}
 }
+
+func TestTableEntries(t *testing.T) {
+	table := namesOf(t, meshEntries()...).Load()
+	e, ok := table.Get(dnsproxy.Key{Namespace: "app", Host: "API.example.com."})
+	if !ok || e.Host != "api.example.com" {
+		t.Errorf("api.example.com is %v, %v", e, ok)
+	}
+	if e, ok := table.Get(dnsproxy.Key{Host: "api.example.com"}); ok {
+		t.Errorf("without its namespace, api.example.com is %v", e)
+	}
+	var got []string
+	for e := range table.All() {
+		got = append(got, e.Host)
+	}
+	var want []string
+	for _, e := range meshEntries() {
+		want = append(want, e.Host)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("all entries are %v, want %v", got, want)
+	}
+	for range table.All() {
+		break // must be possible
+	}
+}
+
+// TestFlatten: a table of what was flattened answers as the original does.
+func TestFlatten(t *testing.T) {
+	var flat []dnsproxy.Entry
+	for _, e := range meshEntries() {
+		flat = append(flat, e.Flatten()...)
+	}
+	for _, e := range flat {
+		if len(e.Pods) > 0 {
+			t.Errorf("%s still has pods", e.Host)
+		}
+	}
+	deep := &dnsproxy.Resolver{Names: namesOf(t, meshEntries()...), Shuffle: inOrder}
+	wide := &dnsproxy.Resolver{Names: namesOf(t, flat...), Shuffle: inOrder}
+	for _, host := range []string{"reviews.", "db.", "db.app.", "db-0.db.", "db-0.db.app.svc.", "10-1-0-14.db.app.svc.cluster.local.", "api.example.com."} {
+		q := dns.Question{Name: host, Qtype: dns.TypeA, Qclass: dns.ClassINET}
+		want, _ := deep.Resolve(dnsproxy.View{Namespace: "app"}, q)
+		got, known := wide.Resolve(dnsproxy.View{Namespace: "app"}, q)
+		if diff := cmp.Diff(lines(want.Answer), lines(got.Answer)); diff != "" || !known {
+			t.Errorf("%s (-want +got):\n%s", host, diff)
+		}
+	}
+}
