@@ -35,7 +35,8 @@ func (a NetworkAddress) String() string {
 	return s + "/" + strconv.Itoa(a.Prefix.Bits())
 }
 
-// A GatewayAddress says where a proxy (a waypoint or a network gateway) is found: by name or by address, never both.
+// A GatewayAddress says where a proxy (a waypoint or a network gateway) is found: by name or by address,
+// never both.
 type GatewayAddress struct {
 	Namespace string // with Hostname
 	Hostname  string // of a service or a workload

@@ -20,7 +20,8 @@ func (m *Mesh) apply(c *cluster, ch *Change) []error {
 	return errs
 }
 
-// resync replaces all that a cluster told. What it tells in a form that is refused is still there for it: it keeps its last good state.
+// resync replaces all that a cluster told. What it tells in a form that is refused is still there for it:
+// it keeps its last good state.
 func (m *Mesh) resync(c *cluster, ch *Change) []error {
 	errs := m.upsert(c, ch)
 	removeOthers(c.services, ch.Services, (*Service).Key, func(key string) { m.setService(c, key, serviceFact{}) })

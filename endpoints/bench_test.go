@@ -10,7 +10,8 @@ import (
 	"github.com/eastwest-mesh/eastwest/endpoints"
 )
 
-// benchMesh returns a mesh of clusters with a network, a gateway and a view each, and the workloads of one cluster.
+// benchMesh returns a mesh of clusters with a network, a gateway and a view each, and the workloads of one
+// cluster.
 func benchMesh(b *testing.B, clusters, services, pods int) (*endpoints.Mesh, []*endpoints.Workload) {
 	b.Helper()
 	m := endpoints.New(endpoints.Config{})

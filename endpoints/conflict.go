@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A Conflict is a field of a global service that clusters disagree about. Addresses and subject alternative names are never
-// in conflict: they are united.
+// A Conflict is a field of a global service that clusters disagree about. Addresses and subject alternative
+// names are never in conflict: they are united.
 type Conflict struct {
 	Service string         // "namespace/hostname"
 	Field   string         // of Service, or Headless (it has no address), or TrustDomain (of the cluster)

@@ -1,4 +1,5 @@
-// Package endpoints holds what is known of a mesh of clusters, and shows it to each client as that client can reach it.
+// Package endpoints holds what is known of a mesh of clusters, and shows it to each client as that client
+// can reach it.
 //
 //	cluster east ── Change ──┐           ┌── View (node proxies on network east)   ── wds ──> ztunnel
 //	                         ├──> Mesh ──┼── View (gateway of network east)         ── wds ──> east-west gateway
@@ -6,36 +7,41 @@
 //	                                                                                             │
 //	                                                              lookups <── Index <── Delta ───┘
 //
-// A [Mesh] takes facts from any number of clusters: services, workloads, gateways. It merges services by namespace
-// sameness, and keeps one [View] for all clients that are on the same network, belong to the same cluster and have the same
-// [Role]. A view is the split horizon of such clients: what is on their network as it is, and for each
-// global service what is on other networks as workloads that stand for the gateways there. Views change by name, a little at
-// a time, and depend on the facts alone, not on the order in which they came.
+// A [Mesh] takes facts from any number of clusters: services, workloads, gateways. It merges services by
+// namespace sameness, and keeps one [View] for all clients that are on the same network, belong to the same
+// cluster and have the same [Role]. A view is the split horizon of such clients: what is on their network
+// as it is, and for each global service what is on other networks as workloads that stand for the gateways
+// there. Views change by name, a little at a time, and depend on the facts alone, not on the order in which
+// they came.
 //
-// An [Index] is the other end: it answers the questions of a proxy about what a view sent it. Package wds is the
-// wire between the two.
+// An [Index] is the other end: it answers the questions of a proxy about what a view sent it. Package wds
+// is the wire between the two.
 //
 // # How services are merged
 //
-// Copies of a service are those with equal namespace and hostname. A client of a cluster where the service is local sees that copy only.
-// A client of any other cluster sees the copies that are global as one: all their addresses, all their subject
-// alternative names, and everything else from one copy: that of the client's cluster, else of the control plane's, else
-// the oldest, else that of the first cluster by ID. Where copies disagree, [Mesh.Conflicts] says so, for as long as they do.
+// Copies of a service are those with equal namespace and hostname. A client of a cluster where the service
+// is local sees that copy only. A client of any other cluster sees the copies that are global as one: all
+// their addresses, all their subject alternative names, and everything else from one copy: that of the
+// client's cluster, else of the control plane's, else the oldest, else that of the first cluster by ID.
+// Where copies disagree, [Mesh.Conflicts] says so, for as long as they do.
 //
 // # What other networks look like
 //
-// For each cluster on another network that has backends of a global service there is one workload for each gateway that leads to
-// them: those that the cluster itself told of, else all of that network. Unhealthy gateways are passed over while there are
-// others. The workload has no address; its capacity is that of the healthy backends, shared among the gateways by weight,
-// its locality what they have in common, and it is unhealthy if all of them are. Where a service also has unhealthy endpoints served
-// ([AllowAll]), they count too. Gateways themselves are workloads of the view, so that a client knows which identities to expect.
-// The service's SubjectAltNames say which identities the backends behind them have.
+// For each cluster on another network that has backends of a global service there is one workload for each
+// gateway that leads to them: those that the cluster itself told of, else all of that network. Unhealthy
+// gateways are passed over while there are others. The workload has no address; its capacity is that of the
+// healthy backends, shared among the gateways by weight, its locality what they have in common, and it is
+// unhealthy if all of them are. Where a service also has unhealthy endpoints served ([AllowAll]), they
+// count too. Gateways themselves are workloads of the view, so that a client knows which identities to
+// expect. The service's SubjectAltNames say which identities the backends behind them have.
 //
-// With [Istio] chosen as [Compat], views show instead what istiod shows: names, identities and capacities included.
+// With [Istio] chosen as [Compat], views show instead what istiod shows: names, identities and capacities
+// included.
 //
 // # What it does not do
 //
-// It does not read Kubernetes, talk to anyone, or decide what is global: facts come with a Scope. It does not choose an endpoint. It starts
-// no goroutine and keeps no timer: that a cluster is stale must be said ([Mesh.SetStale]). Single pods and headless services of
-// other networks cannot be addressed one by one. Views for sidecars hold what Envoy needs, but not in Envoy's form.
+// It does not read Kubernetes, talk to anyone, or decide what is global: facts come with a Scope. It does
+// not choose an endpoint. It starts no goroutine and keeps no timer: that a cluster is stale must be said
+// ([Mesh.SetStale]). Single pods and headless services of other networks cannot be addressed one by one.
+// Views for sidecars hold what Envoy needs, but not in Envoy's form.
 package endpoints

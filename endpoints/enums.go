@@ -42,7 +42,8 @@ func (t TunnelProtocol) String() string {
 	return enumName("TunnelProtocol", int(t), "NONE", "HBONE")
 }
 
-// WorkloadType is the kind of controller that made a workload. Istio's own control plane says POD for everything that it synthesizes.
+// WorkloadType is the kind of controller that made a workload. Istio's own control plane says POD for
+// everything that it synthesizes.
 type WorkloadType uint8
 
 const (

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// TestEqualSeesEveryField changes one field at a time, by reflection, so that a field added later cannot be forgotten.
+// TestEqualSeesEveryField changes one field at a time, by reflection, so that a field added later cannot be
+// forgotten.
 func TestEqualSeesEveryField(t *testing.T) {
 	t.Run("Service", func(t *testing.T) { everyField(t, (*Service).Equal) })
 	t.Run("Workload", func(t *testing.T) { everyField(t, (*Workload).Equal) })

@@ -15,7 +15,8 @@ type cluster struct {
 	gateways   map[string]gatewayFact
 }
 
-// What a cluster told, and the same with what it left to the cluster filled in. Where nothing was left open, both are one.
+// What a cluster told, and the same with what it left to the cluster filled in. Where nothing was left
+// open, both are one.
 type (
 	serviceFact struct{ told, full *Service }
 	gatewayFact struct{ told, full *Gateway }

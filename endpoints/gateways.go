@@ -57,8 +57,8 @@ func (g *Gateway) port(sni bool) uint16 {
 	return g.HBONEPort
 }
 
-// toward returns the gateways that lead to the workloads of a cluster on a network: those that the cluster itself told of, else all of the
-// network; of these the healthy ones, else all; no address twice.
+// toward returns the gateways that lead to the workloads of a cluster on a network: those that the cluster
+// itself told of, else all of the network; of these the healthy ones, else all; no address twice.
 func (f fronts) toward(k groupKey, sni bool) []front {
 	var own, all []front
 	for _, g := range f[k.network] {
@@ -99,7 +99,8 @@ func (f fronts) first(network, home string) []front {
 	return all[:1]
 }
 
-// istioFronts returns gateways as istiod keeps them: one for each address; of the same from several clusters, the client's own cluster's.
+// istioFronts returns gateways as istiod keeps them: one for each address; of the same from several
+// clusters, the client's own cluster's.
 func istioFronts(of []front, home string) []front {
 	var all []front
 	for _, g := range of {
@@ -128,7 +129,8 @@ func (f front) only(i int) front {
 	return front{f.cluster, &g}
 }
 
-// gatewayWorkloads returns the workloads that tell clients which identities the gateways of other networks have.
+// gatewayWorkloads returns the workloads that tell clients which identities the gateways of other networks
+// have.
 func (m *Mesh) gatewayWorkloads(c Client) map[string]*Workload {
 	all := make(map[string]*Workload)
 	for network, of := range m.fronts {

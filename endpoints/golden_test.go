@@ -19,7 +19,8 @@ import (
 	discoverypb "github.com/eastwest-mesh/eastwest/internal/pb/discovery/v1"
 )
 
-// The golden files are the Kubernetes objects of two real clusters and what a real istiod of each served for them.
+// The golden files are the Kubernetes objects of two real clusters and what a real istiod of each served
+// for them.
 
 // TestGoldenCompat: with Istio's output chosen, the facts give exactly the resources that istiod served.
 func TestGoldenCompat(t *testing.T) {
@@ -143,7 +144,8 @@ type kubePort struct {
 	Port, TargetPort, Number uint16
 }
 
-// kube turns the objects of one golden cluster into facts, in the way that istiod does, as far as these objects go.
+// kube turns the objects of one golden cluster into facts, in the way that istiod does, as far as these
+// objects go.
 type kube struct {
 	cluster, network string
 	objects          map[string][]kubeObject
@@ -261,7 +263,8 @@ func (k *kube) serviceEntry(o kubeObject) *endpoints.Service {
 	return s
 }
 
-// The golden istiod attached the policy to the app reviews and, as it does for every ServiceEntry, to its endpoints.
+// The golden istiod attached the policy to the app reviews and, as it does for every ServiceEntry, to its
+// endpoints.
 func (k *kube) entryEndpoint(o kubeObject, address string) *endpoints.Workload {
 	port := o.Spec.Ports[0].Number
 	return &endpoints.Workload{

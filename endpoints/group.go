@@ -7,8 +7,8 @@ type groupKey struct {
 	network, cluster string
 }
 
-// A group is the workloads of one cluster on one network that back a service, with the sums that a gateway in front of them is shown with.
-// One workload more or less costs the same however many there are.
+// A group is the workloads of one cluster on one network that back a service, with the sums that a gateway
+// in front of them is shown with. One workload more or less costs the same however many there are.
 type group struct {
 	members    map[*Workload]struct{}
 	places     map[Locality]*tally
@@ -95,8 +95,8 @@ func (t *tally) merge(o *tally) {
 	t.weightless += o.weightless
 }
 
-// capacity returns the weight that connections to these workloads should have: of the healthy ones, unless unhealthy ones are served
-// too or there are only such.
+// capacity returns the weight that connections to these workloads should have: of the healthy ones, unless
+// unhealthy ones are served too or there are only such.
 func (t *tally) capacity(allowAll bool) uint32 {
 	if allowAll || t.healthy == 0 {
 		return saturate(t.weight)

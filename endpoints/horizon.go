@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// The split horizon: what backs a service on another network is shown as workloads that stand for the gateways there.
+// The split horizon: what backs a service on another network is shown as workloads that stand for the
+// gateways there.
 
 // A horizonKey names a part of a service's horizon that is shown, and changes, as one.
 type horizonKey struct {
@@ -103,7 +104,8 @@ func (h *horizon) names(compat Compat) []string {
 	return names
 }
 
-// uid names a workload as istiod does; outside of compatible output the cluster follows, and for sidecars the place.
+// uid names a workload as istiod does; outside of compatible output the cluster follows, and for sidecars
+// the place.
 func (h *horizon) uid(g front, p place, compat Compat) string {
 	parts := []string{h.key.network, horizonUIDPart, g.Namespace, g.Name, g.host(), h.state.key}
 	if compat == Native {
@@ -174,8 +176,8 @@ func (h *horizon) workload(compat Compat, merged *Service, g front, p place, cap
 	return w
 }
 
-// split shares a capacity among gateways by their weights. The sum is kept, except that no gateway is left without any share, for then
-// it would not be there to fall back to; a capacity of 0 stays 0.
+// split shares a capacity among gateways by their weights. The sum is kept, except that no gateway is left
+// without any share, for then it would not be there to fall back to; a capacity of 0 stays 0.
 func split(capacity uint32, of []front) []uint32 {
 	shares := make([]uint32, len(of))
 	if capacity == 0 {

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// An Index finds services and workloads by name and by address. It is immutable: Apply returns another one, at a cost
-// that depends on what changed. A nil Index is an empty one. Lookups take no lock, and those that return one thing allocate nothing.
+// An Index finds services and workloads by name and by address. It is immutable: Apply returns another one,
+// at a cost that depends on what changed. A nil Index is an empty one. Lookups take no lock, and those that
+// return one thing allocate nothing.
 type Index struct {
 	services  pmap[string, *ServiceEntry] // by key; also those that only workloads speak of
 	workloads pmap[string, *Workload]     // by UID
@@ -62,9 +63,9 @@ func (x *Index) Service(key string) *ServiceEntry {
 	return e
 }
 
-// ServiceByAddr returns the service that an address on a network belongs to, as a client in that namespace sees it, or
-// nil. A single address wins over a range. Of several services the one in the client's namespace wins, then the longest
-// prefix, then the canonical one, then the first by name.
+// ServiceByAddr returns the service that an address on a network belongs to, as a client in that namespace
+// sees it, or nil. A single address wins over a range. Of several services the one in the client's
+// namespace wins, then the longest prefix, then the canonical one, then the first by name.
 func (x *Index) ServiceByAddr(network string, addr netip.Addr, clientNamespace string) *ServiceEntry {
 	if x == nil {
 		return nil
@@ -156,7 +157,8 @@ func (x *Index) WorkloadByAddr(network string, addr netip.Addr) *Workload {
 	return set.first()
 }
 
-// WorkloadByHostname returns the workload of that namespace and hostname, or nil; of several, it chooses as WorkloadByAddr does.
+// WorkloadByHostname returns the workload of that namespace and hostname, or nil; of several, it chooses as
+// WorkloadByAddr does.
 func (x *Index) WorkloadByHostname(namespace, hostname string) *Workload {
 	if x == nil {
 		return nil
@@ -226,7 +228,8 @@ func (s *serviceSet) best(clientNamespace string) *ServiceEntry {
 	return best
 }
 
-// preference is more for what a client in that namespace rather means: its own namespace counts before being canonical.
+// preference is more for what a client in that namespace rather means: its own namespace counts before
+// being canonical.
 func (e *ServiceEntry) preference(clientNamespace string) int {
 	n := 0
 	if e.Namespace == clientNamespace {
@@ -282,7 +285,8 @@ type nodeSet struct {
 	workloads pmap[string, *Workload]
 }
 
-// rankWorkload is less for what wins an address: ztunnel takes a pod before anything else, and what speaks HBONE before what does not.
+// rankWorkload is less for what wins an address: ztunnel takes a pod before anything else, and what speaks
+// HBONE before what does not.
 func rankWorkload(w *Workload) int {
 	switch {
 	case strings.Contains(w.UID, "//Pod/"):

@@ -6,7 +6,8 @@ import (
 	"net/netip"
 )
 
-// An addrKey is an address or a range on a network, without pointers. IPv4 is written as in IPv4-mapped IPv6, but is never the same as IPv6.
+// An addrKey is an address or a range on a network, without pointers. IPv4 is written as in IPv4-mapped
+// IPv6, but is never the same as IPv6.
 type addrKey struct {
 	hi, lo uint64
 	space  uint32 // the network's number, and the address family in the last bit

@@ -9,7 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// Apply returns x with d applied: what d brings replaces what has the same name. To remove what is not there does nothing.
+// Apply returns x with d applied: what d brings replaces what has the same name. To remove what is not
+// there does nothing.
 func (x *Index) Apply(d Delta) *Index {
 	if x == nil {
 		x = new(Index)

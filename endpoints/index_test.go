@@ -280,7 +280,8 @@ func TestIndexIsImmutable(t *testing.T) {
 	slow.check(t, old)
 }
 
-// TestEntryIdentity: a service's entry is another one exactly if something about it changed, so that consumers can compare pointers.
+// TestEntryIdentity: a service's entry is another one exactly if something about it changed, so that
+// consumers can compare pointers.
 func TestEntryIdentity(t *testing.T) {
 	backend := func(uid, service string) endpoints.Resource {
 		return endpoints.Resource{Workload: &endpoints.Workload{UID: uid, Services: []endpoints.ServicePorts{{Service: service}}}}

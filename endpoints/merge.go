@@ -3,14 +3,14 @@ package endpoints
 import (
 	"cmp"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 )
 
-// Clusters that have a service of the same namespace and hostname have the same service, if it is global in them: namespace
-// sameness. A client of a cluster where it is local sees that cluster's copy alone. Otherwise it sees one service: with the addresses
-// and the subject alternative names of all global copies, and everything else from one of them, the base.
+// Clusters that have a service of the same namespace and hostname have the same service, if it is global in
+// them: namespace sameness. A client of a cluster where it is local sees that cluster's copy alone.
+// Otherwise it sees one service: with the addresses and the subject alternative names of all global copies,
+// and everything else from one of them, the base.
 
 // base returns the copy that others are merged into, and the rule that chose it.
 func base(copies []serviceCopy, home, local string) (serviceCopy, string) {
@@ -45,7 +45,8 @@ func bit(b bool) int {
 	return 0
 }
 
-// merge returns the service as clients of c see it, or nil if they do not. Nodes on other networks are told whom to expect behind a gateway.
+// merge returns the service as clients of c see it, or nil if they do not. Nodes on other networks are told
+// whom to expect behind a gateway.
 func (m *Mesh) merge(s *serviceState, c Client) *Service {
 	home := s.copyOf(c.Cluster)
 	if home != nil && home.Scope != ScopeGlobal {
@@ -82,7 +83,8 @@ func unionAddresses(copies []serviceCopy) []NetworkAddress {
 	return slices.Compact(all)
 }
 
-// unionSANs returns the subject alternative names of all copies and the identities of the backends on other networks, sorted.
+// unionSANs returns the subject alternative names of all copies and the identities of the backends on other
+// networks, sorted.
 func (m *Mesh) unionSANs(s *serviceState, copies []serviceCopy, c Client) []string {
 	names := make(map[string]struct{})
 	for _, copy := range copies {
@@ -112,7 +114,8 @@ func (id identity) spiffeID() string {
 	return spiffeID(orDefault(id.trustDomain, DefaultTrustDomain), id.namespace, orDefault(id.account, "default"))
 }
 
-// meshTrustDomain returns what istiod, which knows but one trust domain, would say: that of the client's cluster.
+// meshTrustDomain returns what istiod, which knows but one trust domain, would say: that of the client's
+// cluster.
 func (m *Mesh) meshTrustDomain(c Client) string {
 	for _, id := range []string{c.Cluster, m.local} {
 		if cl := m.clusters[id]; cl != nil {
@@ -120,74 +123,4 @@ func (m *Mesh) meshTrustDomain(c Client) string {
 		}
 	}
 	return DefaultTrustDomain
-}
-
-// A vipTable remembers which hosts have addresses from the VIPs hook.
-type vipTable struct {
-	source VIPs
-	hosts  map[string]*vipHost
-}
-
-type vipHost struct {
-	addrs []netip.Addr
-	users map[string]error // services of that hostname, and why they have no address
-}
-
-// complete returns the addresses of a service with its own virtual ones on a network, if it has none there.
-func (t *vipTable) complete(key string, s *Service, network string) []NetworkAddress {
-	if slices.ContainsFunc(s.Addresses, func(a NetworkAddress) bool { return a.Network == network }) {
-		return s.Addresses
-	}
-	h := t.hosts[s.Hostname]
-	if h == nil {
-		h = &vipHost{users: make(map[string]error)}
-		t.hosts[s.Hostname] = h
-	}
-	if h.addrs == nil {
-		addrs, err := t.source.Assign(s.Hostname)
-		h.users[key] = err
-		h.addrs = addrs
-	} else {
-		h.users[key] = nil
-	}
-	addresses := slices.Clip(s.Addresses)
-	for _, a := range h.addrs {
-		addresses = append(addresses, HostAddress(network, a))
-	}
-	return addresses
-}
-
-// forgive forgets that a service could not be given an address: it is about to be looked at again.
-func (t *vipTable) forgive(s *serviceState) {
-	_, hostname, _ := strings.Cut(s.key, "/")
-	if h := t.hosts[hostname]; h != nil && h.users[s.key] != nil {
-		h.users[s.key] = nil
-	}
-}
-
-// release gives the addresses of a service back once it is global nowhere.
-func (t *vipTable) release(s *serviceState) {
-	_, hostname, _ := strings.Cut(s.key, "/")
-	h := t.hosts[hostname]
-	if h == nil {
-		return
-	}
-	delete(h.users, s.key)
-	if len(h.users) == 0 {
-		delete(t.hosts, hostname)
-		t.source.Release(hostname)
-	}
-}
-
-func (t *vipTable) problems() []error {
-	var all []error
-	for _, hostname := range slices.Sorted(maps.Keys(t.hosts)) {
-		users := t.hosts[hostname].users
-		for _, key := range slices.Sorted(maps.Keys(users)) {
-			if users[key] != nil {
-				all = append(all, &VIPError{Service: key, Err: users[key]})
-			}
-		}
-	}
-	return all
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -35,16 +34,8 @@ type Config struct {
 	VIPs VIPs
 }
 
-// VIPs hands out virtual addresses. Calls come one at a time, with the mesh locked: they must not call it.
-type VIPs interface {
-	// Assign returns the addresses of a host: always the same ones until it is released.
-	Assign(hostname string) ([]netip.Addr, error)
-	// Release says that a host needs its addresses no more.
-	Release(hostname string)
-}
-
-// A Mesh merges what any number of clusters tell, and serves views of it. The views depend on the facts only, not on the
-// order in which they came. All methods are safe for concurrent use.
+// A Mesh merges what any number of clusters tell, and serves views of it. The views depend on the facts
+// only, not on the order in which they came. All methods are safe for concurrent use.
 type Mesh struct {
 	config Config
 
@@ -135,8 +126,9 @@ func (m *Mesh) SetStale(id string, since time.Time) error {
 }
 
 // Apply applies changes, in order, as one: each view changes at most once. Objects that are not valid are
-// refused, each named by a *FactError in the joined error, and keep their last good state; everything else is applied.
-// To remove what is not there is not an error. The mesh keeps the objects: they must not be changed afterwards.
+// refused, each named by a *FactError in the joined error, and keep their last good state; everything else
+// is applied. To remove what is not there is not an error. The mesh keeps the objects: they must not be
+// changed afterwards.
 func (m *Mesh) Apply(changes ...Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

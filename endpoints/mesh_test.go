@@ -262,7 +262,8 @@ func TestScope(t *testing.T) {
 	}
 }
 
-// TestGatewayView: a gateway sees global services, their waypoints, what backs these on its network, and nothing else.
+// TestGatewayView: a gateway sees global services, their waypoints, what backs these on its network, and
+// nothing else.
 func TestGatewayView(t *testing.T) {
 	m := newMesh(t, endpoints.Config{}, "east", "west")
 	waypoint := &endpoints.Service{Name: "wp", Namespace: "app", Hostname: "wp.app.svc.cluster.local", Ports: []endpoints.Port{{ServicePort: 15008, TargetPort: 15008}}}
@@ -306,7 +307,8 @@ func TestGatewayView(t *testing.T) {
 	}
 }
 
-// TestIdentities: behind a gateway, the client knows whom to expect, each by the trust domain of its own cluster.
+// TestIdentities: behind a gateway, the client knows whom to expect, each by the trust domain of its own
+// cluster.
 func TestIdentities(t *testing.T) {
 	m := newMesh(t, endpoints.Config{}, "east", "west")
 	if err := m.SetCluster(endpoints.Cluster{ID: "west", Network: "west-net", TrustDomain: "west.example"}); err != nil {
@@ -377,17 +379,18 @@ func TestConflicts(t *testing.T) {
 	check("all agree")
 }
 
-// fakeVIPs hands out addresses in order, until there are no more.
+// fakeVIPs hands out addresses in order, but only so many at a time.
 type fakeVIPs struct {
-	next, last byte
-	assigned   map[string]netip.Addr
+	next     byte
+	max      int
+	assigned map[string]netip.Addr
 }
 
 var errNoVIPs = errors.New("none left")
 
 func (f *fakeVIPs) Assign(hostname string) ([]netip.Addr, error) {
 	if _, ok := f.assigned[hostname]; !ok {
-		if f.next == f.last {
+		if len(f.assigned) == f.max {
 			return nil, errNoVIPs
 		}
 		f.next++
@@ -398,9 +401,10 @@ func (f *fakeVIPs) Assign(hostname string) ([]netip.Addr, error) {
 
 func (f *fakeVIPs) Release(hostname string) { delete(f.assigned, hostname) }
 
-// TestVIPs: a service that only others have gets an address on the client's network, for as long as it is there.
+// TestVIPs: a service that only others have gets an address on the client's network, for as long as it is
+// there.
 func TestVIPs(t *testing.T) {
-	vips := &fakeVIPs{last: 1, assigned: make(map[string]netip.Addr)}
+	vips := &fakeVIPs{max: 1, assigned: make(map[string]netip.Addr)}
 	m := newMesh(t, endpoints.Config{VIPs: vips}, "east", "west")
 	v := m.View(eastNode)
 	defer v.Close()
@@ -432,8 +436,13 @@ func TestVIPs(t *testing.T) {
 	check("also here", "east-net/10.91.0.1 west-net/10.92.0.1 ")
 	apply(t, m, endpoints.Change{Cluster: "east", Services: []*endpoints.Service{service("")}})
 	check("headless here", "west-net/10.92.0.1 ")
-	apply(t, m, endpoints.Change{Cluster: "east", Resync: true}, endpoints.Change{Cluster: "west", Resync: true})
+	apply(t, m, endpoints.Change{Cluster: "east", Resync: true},
+		endpoints.Change{Cluster: "west", RemovedServices: []string{reviews}})
 	check("gone", "none")
+	if a := vips.assigned["other.app"]; a.String() != "240.240.0.2" || len(m.Problems()) != 0 {
+		t.Errorf("the other service has %v now that there is room, problems %v", a, m.Problems())
+	}
+	apply(t, m, endpoints.Change{Cluster: "west", Resync: true})
 	if len(vips.assigned) != 0 || len(m.Problems()) != 0 {
 		t.Errorf("%d addresses are still assigned, problems %v", len(vips.assigned), m.Problems())
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/eastwest-mesh/eastwest/endpoints"
 )
 
-// A world is a set of facts. Its view method is a slow oracle: it knows nothing of what was before, and looks at every fact for everything that it says.
+// A world is a set of facts. Its view method is a slow oracle: it knows nothing of what was before, and
+// looks at every fact for everything that it says.
 type world struct {
 	compat   endpoints.Compat
 	clusters map[string]*worldCluster

@@ -6,17 +6,18 @@ import (
 	"math/bits"
 )
 
-// A pmap is a persistent map: a compressed hash trie with 64-way nodes. A pmap value never changes, so that readers need no lock; an
-// editor makes the next one, copying only the nodes on the way to what it changes, and each of these once.
-// The zero value is empty.
+// A pmap is a persistent map: a compressed hash trie with 64-way nodes. A pmap value never changes, so that
+// readers need no lock; an editor makes the next one, copying only the nodes on the way to what it changes,
+// and each of these once. The zero value is empty.
 type pmap[K, V comparable] struct {
 	root *pnode[K, V]
 	n    int
 	seed maphash.Seed
 }
 
-// A pnode has, for each of 64 slots, nothing, an entry or a child. Both bitmaps say which slots are
-// taken; entries and children are packed in the order of slots. A leaf at the end of the hash holds its entries in a row.
+// A pnode has, for each of 64 slots, nothing, an entry or a child. Both bitmaps say which slots are taken;
+// entries and children are packed in the order of slots. A leaf at the end of the hash holds its entries in
+// a row.
 type pnode[K, V comparable] struct {
 	owner    *owner
 	data     uint64
@@ -30,7 +31,8 @@ type pentry[K, V comparable] struct {
 	val V
 }
 
-// An owner marks the nodes that one editor made and may still change. It must not have size zero, or all owners would be one.
+// An owner marks the nodes that one editor made and may still change. It must not have size zero, or all
+// owners would be one.
 type owner struct{ _ byte }
 
 const (
@@ -205,7 +207,8 @@ func (e *peditor[K, V]) push(n *pnode[K, V], bit uint64, ent pentry[K, V], hash 
 	n.children = insert(n.children, rank(n.kids, bit), child)
 }
 
-// delete removes a key that is there. A child left with one entry is pulled up, so that equal maps have equal shapes.
+// delete removes a key that is there. A child left with one entry is pulled up, so that equal maps have
+// equal shapes.
 func (e *peditor[K, V]) delete(n *pnode[K, V], key K, hash uint64, shift uint) *pnode[K, V] {
 	n = e.own(n)
 	if shift >= hashBits {

@@ -1,13 +1,15 @@
 package endpoints
 
-// A pdiff says how an entry differs between two maps. An entry that is missing on one side has the zero value there.
+// A pdiff says how an entry differs between two maps. An entry that is missing on one side has the zero
+// value there.
 type pdiff[K, V comparable] struct {
 	key      K
 	old, new V
 }
 
-// diff calls emit for each entry that differs between old and m. Parts that both share are not looked at, so it costs about as much as there are
-// differences, if one was made from the other; it is right for any two maps. Values must not be zero.
+// diff calls emit for each entry that differs between old and m. Parts that both share are not looked at,
+// so it costs about as much as there are differences, if one was made from the other; it is right for any
+// two maps. Values must not be zero.
 func (m pmap[K, V]) diff(old pmap[K, V], emit func(pdiff[K, V])) {
 	if m.root == old.root {
 		return

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestMapOracle drives a persistent map and plain Go maps through the same random edits and compares every state and every difference.
+// TestMapOracle drives a persistent map and plain Go maps through the same random edits and compares every
+// state and every difference.
 func TestMapOracle(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	type state struct {

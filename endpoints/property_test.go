@@ -16,13 +16,17 @@ import (
 	"github.com/eastwest-mesh/eastwest/endpoints"
 )
 
-var events = flag.Int("events", 600, "random events that TestViewsAgainstOracle sends")
+var (
+	events = flag.Int("events", 600, "random events that TestViewsAgainstOracle sends")
+	seed   = flag.Uint64("seed", 7, "seed of these")
+)
 
-// TestViewsAgainstOracle sends random events to a mesh and holds every view, after every batch, to an oracle that starts from scratch.
+// TestViewsAgainstOracle sends random events to a mesh and holds every view, after every batch, to an
+// oracle that starts from scratch.
 func TestViewsAgainstOracle(t *testing.T) {
 	for _, compat := range []endpoints.Compat{endpoints.Native, endpoints.Istio} {
 		t.Run(compat.String(), func(t *testing.T) {
-			g := &generator{rng: rand.New(rand.NewPCG(7, uint64(compat))), world: &world{compat: compat, clusters: make(map[string]*worldCluster)}}
+			g := &generator{rng: rand.New(rand.NewPCG(*seed, uint64(compat))), world: &world{compat: compat, clusters: make(map[string]*worldCluster)}}
 			mesh := endpoints.New(endpoints.Config{Compat: compat})
 			views := openViews(mesh)
 			for i := range *events {

@@ -5,17 +5,23 @@ import (
 	"strings"
 )
 
-// A publisher brings views up to date with what changed in the mesh. Views come one after the other; horizons are shared among them.
+// A publisher brings views up to date with what changed in the mesh. Views come one after the other;
+// horizons are shared among them.
 type publisher struct {
 	mesh     *Mesh
 	horizons map[*serviceState]map[horizonKey]*horizon
 }
 
-// publish brings all views up to date, and forgets services that are no more.
+// publish brings all views up to date.
 func (m *Mesh) publish() {
-	if m.dirt.empty() {
-		return
+	for !m.dirt.empty() {
+		m.publishOnce()
 	}
+}
+
+// publishOnce brings all views up to date, and forgets services that are no more. If that set virtual
+// addresses free, there is more to publish.
+func (m *Mesh) publishOnce() {
 	p := &publisher{mesh: m, horizons: make(map[*serviceState]map[horizonKey]*horizon)}
 	d := m.dirt
 	if d.all {
@@ -26,10 +32,16 @@ func (m *Mesh) publish() {
 		p.update(v, &d)
 	}
 	p.finish()
+	freed := false
 	for s, sd := range d.services {
-		m.settle(s, sd)
+		freed = m.settle(s, sd) || freed
 	}
 	m.dirt.reset()
+	if freed {
+		for key := range m.vips.failed() {
+			m.dirt.service(m.services[key]).entry = true
+		}
+	}
 }
 
 // build fills a new view.
@@ -63,7 +75,8 @@ func (m *Mesh) everything() dirt {
 	return d
 }
 
-// spread finds the services that are seen through gateways that changed, and settles what is about to be looked at again.
+// spread finds the services that are seen through gateways that changed, and settles what is about to be
+// looked at again.
 func (p *publisher) spread(d *dirt) {
 	if len(d.networks) > 0 {
 		for _, s := range p.mesh.services {
@@ -94,17 +107,18 @@ func (p *publisher) finish() {
 	}
 }
 
-// settle brings what does not depend on views up to date.
-func (m *Mesh) settle(s *serviceState, sd *serviceDirt) {
+// settle brings what does not depend on views up to date, and reports whether that set virtual addresses free.
+func (m *Mesh) settle(s *serviceState, sd *serviceDirt) (freed bool) {
 	if sd.entry || sd.full {
 		s.conflicts = m.findConflicts(s)
 		if len(s.globals()) == 0 {
-			m.vips.release(s)
+			freed = m.vips.release(s)
 		}
 	}
 	if s.empty() {
 		delete(m.services, s.key)
 	}
+	return freed
 }
 
 // horizon returns a part of a service's horizon, made once for all views.
@@ -292,7 +306,8 @@ func (m *Mesh) workload(uid string) *Workload {
 	return nil
 }
 
-// show returns a workload with only those of its services that the view shows it behind, or nil if the view does not show it.
+// show returns a workload with only those of its services that the view shows it behind, or nil if the view
+// does not show it.
 func (u *update) show(w *Workload) *Workload {
 	if w.Network != u.client.Network {
 		return nil
@@ -319,8 +334,8 @@ func (u *update) show(w *Workload) *Workload {
 	return &shown
 }
 
-// backs reports whether the view shows a workload behind a service: where both its own cluster and the client's have the service as
-// global, or in the client's own cluster.
+// backs reports whether the view shows a workload behind a service: where both its own cluster and the
+// client's have the service as global, or in the client's own cluster.
 func (u *update) backs(w *Workload, service string) bool {
 	own := w.Cluster == u.client.Cluster
 	if own && u.client.Role != GatewayRole {

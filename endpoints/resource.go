@@ -22,7 +22,8 @@ func (r Resource) Equal(o Resource) bool {
 	return r.Service.Equal(o.Service) && r.Workload.Equal(o.Workload)
 }
 
-// A Delta is what changed between two states of a view, by name. Deltas that this package makes are sorted by name.
+// A Delta is what changed between two states of a view, by name. Deltas that this package makes are sorted
+// by name.
 type Delta struct {
 	Upserts []Resource
 	Removed []string

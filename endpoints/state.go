@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// A serviceState is all that is known of a service: the copies of the clusters that have it, and what backs it where.
+// A serviceState is all that is known of a service: the copies of the clusters that have it, and what backs
+// it where.
 type serviceState struct {
 	key       string
 	copies    []serviceCopy // sorted by cluster

@@ -28,7 +28,8 @@ type Client struct {
 	Role    Role
 }
 
-// A View is the mesh as one Client sees it. It follows the mesh until it is closed. It is safe for concurrent use.
+// A View is the mesh as one Client sees it. It follows the mesh until it is closed. It is safe for
+// concurrent use.
 type View struct {
 	mesh   *Mesh
 	shared *sharedView
@@ -36,7 +37,8 @@ type View struct {
 	closed chan struct{}
 }
 
-// A sharedView is what the views of equal clients have in common. The mesh's lock guards users, gateways and waypoints.
+// A sharedView is what the views of equal clients have in common. The mesh's lock guards users, gateways
+// and waypoints.
 type sharedView struct {
 	client    Client
 	users     int
@@ -51,7 +53,8 @@ type viewState struct {
 	next     chan struct{}
 }
 
-// View returns the view of a client. The caller closes it.
+// View returns the view of a client. The caller closes it. A view takes memory for as long as it is open: do
+// not open one for whatever network or cluster a peer claims to be of.
 func (m *Mesh) View(c Client) *View {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -72,10 +75,11 @@ func (v *View) Client() Client { return v.shared.client }
 // Snapshot returns the current state, after Close the last one. It never blocks.
 func (v *View) Snapshot() *Snapshot { return v.shared.current.Load().snapshot }
 
-// Watch yields what is in the view (all of it, or the difference to since if that is not nil) and then each change,
-// until ctx is done, or the view is closed and its last state was yielded. Changes that happen while the caller is busy come together, each name once with its latest
-// state: a slow caller costs no more memory than the state that it has seen last. The Snapshot is the state that the Delta leads
-// to: give it to Watch to go on later.
+// Watch yields what is in the view (all of it, or the difference to since if that is not nil) and then each
+// change, until ctx is done, or the view is closed and its last state was yielded. Changes that happen
+// while the caller is busy come together, each name once with its latest state: a slow caller costs no more
+// memory than the state that it has seen last. The Snapshot is the state that the Delta leads to: give it
+// to Watch to go on later.
 func (v *View) Watch(ctx context.Context, since *Snapshot) iter.Seq2[*Snapshot, Delta] {
 	return func(yield func(*Snapshot, Delta) bool) {
 		for first := true; ctx.Err() == nil; first = false {
@@ -108,7 +112,8 @@ func (v *View) isClosed() bool {
 	}
 }
 
-// Close gives the view up. Once all who asked for it have closed it, the mesh stops maintaining it. It is idempotent.
+// Close gives the view up. Once all who asked for it have closed it, the mesh stops maintaining it. It is
+// idempotent.
 func (v *View) Close() error {
 	v.once.Do(func() {
 		close(v.closed)

@@ -2,8 +2,8 @@ package endpoints
 
 import "slices"
 
-// A gateway needs the waypoints of the services that it serves, global or not. waypointUsers counts, for each place where a waypoint
-// is found, the global services that use it.
+// A gateway needs the waypoints of the services that it serves, global or not. waypointUsers counts, for
+// each place where a waypoint is found, the global services that use it.
 type waypointUsers map[GatewayAddress]int
 
 // place strips what does not matter for finding a waypoint's service.
@@ -40,7 +40,8 @@ func (u waypointUsers) uses(s *Service) bool {
 	return false
 }
 
-// follow notes that a service uses other waypoints than before, and queues those that came into use or out of it.
+// follow notes that a service uses other waypoints than before, and queues those that came into use or out
+// of it.
 func (u *update) follow(before, now *Service) {
 	users := u.view.waypoints
 	for _, w := range waypointsOf(now) {
@@ -58,7 +59,8 @@ func (u *update) follow(before, now *Service) {
 	}
 }
 
-// enqueue queues the service of a waypoint. One that is found by address is looked for among all services, which is rare.
+// enqueue queues the service of a waypoint. One that is found by address is looked for among all services,
+// which is rare.
 func (u *update) enqueue(w GatewayAddress) {
 	if u.queue == nil {
 		u.queue = make(map[*serviceState]bool)

@@ -9,9 +9,9 @@ import (
 
 // Authorization is an L4 authorization policy as it is sent to node proxies.
 //
-// A policy matches if any of its Groups does, a Group if all of its Rules do, a Rule if any of its Matches does, and a
-// Match if all of its fields that are not empty do, each by any of its values. A Group without Rules always
-// matches; an empty Match never does.
+// A policy matches if any of its Groups does, a Group if all of its Rules do, a Rule if any of its Matches
+// does, and a Match if all of its fields that are not empty do, each by any of its values. A Group without
+// Rules always matches; an empty Match never does.
 type Authorization struct {
 	Name       string
 	Namespace  string

@@ -88,9 +88,9 @@ func (e *encoder) serviceAccounts(num protowire.Number, field string, all []Serv
 	}
 }
 
-// DecodeAuthorization reads an istio.security.Authorization that was received under a name, which must be that of the
-// policy. Errors are of type *FieldError. A policy with anything in its rules that we do not know is refused,
-// for it could not be enforced as it is meant.
+// DecodeAuthorization reads an istio.security.Authorization that was received under a name, which must be
+// that of the policy. Errors are of type *FieldError. A policy with anything in its rules that we do not
+// know is refused, for it could not be enforced as it is meant.
 func DecodeAuthorization(name string, body []byte) (*Authorization, error) {
 	d := &decoder{resource: name}
 	m := new(securitypb.Authorization)

@@ -10,7 +10,8 @@ import (
 	workloadpb "github.com/eastwest-mesh/eastwest/internal/pb/workload/v1"
 )
 
-// BenchmarkEncode encodes the golden resources, one after the other; "proto" is the protobuf library with messages that are already made.
+// BenchmarkEncode encodes the golden resources, one after the other; "proto" is the protobuf library with
+// messages that are already made.
 func BenchmarkEncode(b *testing.B) {
 	var resources []endpoints.Resource
 	var messages []*workloadpb.Address

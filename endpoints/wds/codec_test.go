@@ -102,7 +102,8 @@ func comparers() cmp.Options {
 	}
 }
 
-// TestAgainstProtobuf encodes random resources: the protobuf library must read all of it, write it to the same bytes, and we must read the same again.
+// TestAgainstProtobuf encodes random resources: the protobuf library must read all of it, write it to the
+// same bytes, and we must read the same again.
 func TestAgainstProtobuf(t *testing.T) {
 	f := filler{rand.New(rand.NewPCG(1, 1))}
 	for range 600 {

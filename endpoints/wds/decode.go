@@ -12,10 +12,11 @@ import (
 // DecodeAddress reads an istio.workload.Address that was received under a name, which must be that of the
 // resource. Errors are of type *FieldError.
 //
-// Unknown fields of the resource are kept in Unknown, and so are those of nested messages, except where these are many (elements of
-// a list or map), which are passed over, as every protobuf reader does. Unknown values of enums are kept where they do no harm (app
-// protocol, workload type, IP families, routing preference); where the data path depends on them, the resource
-// is refused. So is one of tunnel protocol LEGACY_ISTIO_MTLS, as by ztunnel: nobody here could speak it.
+// Unknown fields of the resource are kept in Unknown, and so are those of nested messages, except where
+// these are many (elements of a list or map), which are passed over, as every protobuf reader does. Unknown
+// values of enums are kept where they do no harm (app protocol, workload type, IP families, routing
+// preference); where the data path depends on them, the resource is refused. So is one of tunnel protocol
+// LEGACY_ISTIO_MTLS, as by ztunnel: nobody here could speak it.
 func DecodeAddress(name string, body []byte) (endpoints.Resource, error) {
 	d := &decoder{resource: name}
 	m := new(workloadpb.Address)

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// EncodeAddress returns the istio.workload.Address of a resource, for AddressTypeURL. Equal resources give equal
-// bytes. Scope and Created of a service are not on the wire.
+// EncodeAddress returns the istio.workload.Address of a resource, for AddressTypeURL. Equal resources give
+// equal bytes. Scope and Created of a service are not on the wire.
 func EncodeAddress(r endpoints.Resource) ([]byte, error) {
 	e := &encoder{buf: make([]byte, 0, 512), resource: r.Name()}
 	switch {

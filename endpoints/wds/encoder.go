@@ -6,8 +6,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// An encoder writes protobuf by hand: the model is walked once, without the messages in between. Fields are written in the order of their
-// numbers (a oneof last) and maps in the order of their keys, so that equal resources give equal bytes. Tests hold it to the protobuf library.
+// An encoder writes protobuf by hand: the model is walked once, without the messages in between. Fields are
+// written in the order of their numbers (a oneof last) and maps in the order of their keys, so that equal
+// resources give equal bytes. Tests hold it to the protobuf library.
 type encoder struct {
 	buf      []byte
 	resource string

@@ -14,16 +14,16 @@ const (
 	AuthorizationTypeURL = "type.googleapis.com/istio.security.Authorization"
 )
 
-// Version returns a version of a resource's bytes: equal for equal bytes, in every process. Peers take versions as
-// opaque; istiod makes them with another hash.
+// Version returns a version of a resource's bytes: equal for equal bytes, in every process. Peers take
+// versions as opaque; istiod makes them with another hash.
 func Version(body []byte) string {
 	h := fnv.New64a()
 	h.Write(body) // never fails
 	return strconv.FormatUint(h.Sum64(), 16)
 }
 
-// Aliases returns the other names under which a resource may be asked for on demand: "network/ip" for each address
-// of a workload, "network/ip" or "network/ip/length" for each of a service.
+// Aliases returns the other names under which a resource may be asked for on demand: "network/ip" for each
+// address of a workload, "network/ip" or "network/ip/length" for each of a service.
 func Aliases(r endpoints.Resource) []string {
 	var names []string
 	if r.Service != nil {
