@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -137,7 +138,7 @@ func (f *Files) read() (map[string][]byte, [sha256.Size]byte, error) {
 			return nil, [sha256.Size]byte{}, fmt.Errorf("identity: %w", err)
 		}
 		content[name] = b
-		fmt.Fprintf(hash, "%d:", len(b))
+		hash.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
 		hash.Write(b)
 	}
 	return content, [sha256.Size]byte(hash.Sum(nil)), nil

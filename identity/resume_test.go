@@ -20,11 +20,14 @@ func resumable(t *testing.T) (client, server *tls.Config, clientSrc, serverSrc *
 
 func TestResumptionIsOffByDefault(t *testing.T) {
 	ca := newTestCA(t, east)
-	client := configOf(t, mustClient(t, Config{Source: newTestSource(t, ca, alice), Peers: onlyID(bob)}))
-	server := configOf(t, mustServer(t, Config{Source: newTestSource(t, ca, bob), Peers: onlyID(alice)}))
-	for range 2 {
-		if c, s := connect(client, server); c.err != nil || s.err != nil || c.state.DidResume || s.state.DidResume {
-			t.Fatalf("client: %v, server: %v, resumed %t", c.err, s.err, s.state.DidResume)
+	clientSrc, serverSrc := newTestSource(t, ca, alice), newTestSource(t, ca, bob)
+	for name, on := range map[string]struct{ client, server bool }{"neither": {}, "client only": {client: true}, "server only": {server: true}} {
+		client := configOf(t, mustClient(t, Config{Source: clientSrc, Peers: onlyID(bob), Resumption: on.client}))
+		server := configOf(t, mustServer(t, Config{Source: serverSrc, Peers: onlyID(alice), Resumption: on.server}))
+		for range 2 {
+			if c, s := connect(client, server); c.err != nil || s.err != nil || c.state.DidResume || s.state.DidResume {
+				t.Fatalf("%s: client: %v, server: %v, resumed %t", name, c.err, s.err, s.state.DidResume)
+			}
 		}
 	}
 }

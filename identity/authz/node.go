@@ -11,23 +11,16 @@ import (
 	yaml "sigs.k8s.io/yaml/goyaml.v3"
 )
 
-// The YAML parser that keeps line numbers. The aliases of sigs.k8s.io are
-// deprecated in favour of the module that they point to, which the import table
-// does not have.
-//
-//nolint:staticcheck // see above
+// node keeps the line that a value was written on, which YAML by way of JSON
+// does not.
 type node = yaml.Node
 
-//nolint:staticcheck // see above
 const (
 	mappingNode  = yaml.MappingNode
 	sequenceNode = yaml.SequenceNode
 	scalarNode   = yaml.ScalarNode
 	aliasNode    = yaml.AliasNode
 )
-
-//nolint:staticcheck // see above
-var newDecoder = yaml.NewDecoder
 
 // An Error is a mistake in a YAML document.
 type Error struct {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	yaml "sigs.k8s.io/yaml/goyaml.v3"
 )
 
 // Resources collects Kubernetes objects: AuthorizationPolicies and
@@ -44,7 +46,7 @@ func (m *meta) object() string { return m.kind + " " + m.namespace + "/" + m.nam
 func (r *Resources) Parse(file string, data []byte) error {
 	next := Resources{places: make(map[string]string)}
 	var errs []error
-	dec := newDecoder(bytes.NewReader(data))
+	dec := yaml.NewDecoder(bytes.NewReader(data))
 	for {
 		var doc node
 		err := dec.Decode(&doc)

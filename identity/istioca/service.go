@@ -31,6 +31,7 @@ var serviceDesc = grpc.ServiceDesc{
 	Metadata:    "security/v1alpha1/ca.proto",
 }
 
+//nolint:revive // The order of parameters is gRPC's.
 func handle(srv any, ctx context.Context, dec func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 	in := new(capb.IstioCertificateRequest)
 	if err := dec(in); err != nil {
