@@ -54,7 +54,7 @@ func TestCollectionAgainstOracle(t *testing.T) {
 		var c Collection
 		oracle := map[string]string{}
 		followers := []*follower{newFollower(&c), newFollower(&c), newFollower(&c)}
-		for step := range 2000 {
+		for step := range 1000 {
 			randomUpdate(rnd, &c, oracle, step)
 			f := followers[rnd.IntN(len(followers))]
 			if rnd.IntN(1+10*slices.Index(followers, f)) == 0 {

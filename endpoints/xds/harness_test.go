@@ -246,13 +246,18 @@ type rawClient struct {
 
 func (n *network) openRaw() *rawClient {
 	n.t.Helper()
+	return openRawOn(n.t, n.dial())
+}
+
+func openRawOn(t *testing.T, conn *grpc.ClientConn) *rawClient {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	n.t.Cleanup(cancel)
-	stream, err := n.dial().NewStream(ctx, &deltaStreamDesc, deltaMethod)
+	t.Cleanup(cancel)
+	stream, err := conn.NewStream(ctx, &deltaStreamDesc, deltaMethod)
 	if err != nil {
-		n.t.Fatal(err)
+		t.Fatal(err)
 	}
-	return &rawClient{t: n.t, stream: stream}
+	return &rawClient{t: t, stream: stream}
 }
 
 func (r *rawClient) send(req *discoverypb.DeltaDiscoveryRequest) {

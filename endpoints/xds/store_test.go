@@ -203,7 +203,7 @@ func TestClientStoreFails(t *testing.T) {
 		start(t, client)
 		b.await(t, "apple=1")
 		synctest.Wait()
-		if st := client.Status(); st.StoreError != broken {
+		if st := client.Status(); !errors.Is(st.StoreError, broken) {
 			t.Errorf("StoreError %v, want %v", st.StoreError, broken)
 		}
 		store.set(nil)
