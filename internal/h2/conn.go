@@ -180,12 +180,12 @@ func (c *Conn) slots() int {
 	return int(max(0, min(c.peer.maxStreams-int64(len(c.streams)), ids)))
 }
 
-// Draining reports whether the connection takes no further streams, ever: either side
-// began to drain it, or it has ended.
+// Draining reports whether the connection takes no further streams, ever: either
+// side began to drain it, its stream ids are used up, or it has ended.
 func (c *Conn) Draining() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err != nil || c.draining || c.peerGoAway != nil
+	return c.err != nil || c.draining || c.peerGoAway != nil || c.nextID > maxStreamID
 }
 
 // Streams returns how many streams are open.

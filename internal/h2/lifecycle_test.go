@@ -2,6 +2,7 @@ package h2
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -474,5 +475,87 @@ func TestGoAwayReachesAPeerThatTalks(t *testing.T) {
 		}
 		a.Close()
 		c.Close()
+	}
+}
+
+func TestOpenWithoutASlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, c := playServer(t, Config{PingInterval: -1})
+		p.fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})
+		p.wantSettingsAck()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Open(ctx, "a:1", nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Open beyond the peer's limit: %v", err)
+		}
+		opened := make(chan error)
+		go func() {
+			_, err := c.Open(t.Context(), "a:1", nil)
+			opened <- err
+		}()
+		synctest.Wait()
+		p.fr.WriteGoAway(0, http2.ErrCodeNo, nil)
+		if err := <-opened; !errors.Is(err, ErrUnprocessed) {
+			t.Errorf("Open that waits when the peer drains: %v", err)
+		}
+	})
+}
+
+func TestStreamIDsRunOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		handle, _ := accepting()
+		c, _ := newPair(t, memWire, Config{}, handle)
+		c.mu.Lock()
+		c.nextID = maxStreamID - 2
+		c.mu.Unlock()
+		if n := c.Available(); n != 2 {
+			t.Errorf("Available() = %d, want 2", n)
+		}
+		mustOpen(t, c).Close()
+		mustOpen(t, c).Close()
+		if n := c.Available(); n != 0 || !c.Draining() {
+			t.Errorf("Available() = %d, Draining() = %v", n, c.Draining())
+		}
+		if _, err := c.Open(t.Context(), "a:1", nil); !errors.Is(err, ErrUnprocessed) {
+			t.Errorf("Open: %v", err)
+		}
+	})
+}
+
+func TestServerCannotOpen(t *testing.T) {
+	_, server := newPair(t, memWire, Config{}, echo)
+	if s, err := server.Open(t.Context(), "a:1", nil); err == nil {
+		s.Close()
+		t.Error("Open succeeds")
+	}
+}
+
+// TestHandshakeFails: a TLS handshake that was left to NewClient fails there, and the
+// connection is closed.
+func TestHandshakeFails(t *testing.T) {
+	a, b := memnet.Pipe()
+	b.Write([]byte("this is not TLS, it is a line of text"))
+	b.CloseWrite()
+	if _, err := NewClient(TLSClient(a, &tls.Config{ServerName: "test"}), Config{}); err == nil {
+		t.Error("NewClient succeeds")
+	}
+	if _, err := a.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the connection is left open: %v", err)
+	}
+	b.Close()
+}
+
+func TestErrorsSayWhatHappened(t *testing.T) {
+	for want, err := range map[string]error{
+		"h2: CONNECT answered with status 503":                               &StatusError{Status: 503},
+		"h2: stream 3 reset by the peer (CANCEL)":                            &StreamError{ID: 3, Code: http2.ErrCodeCancel, Remote: true},
+		"h2: stream 3 reset locally (CANCEL): context canceled":              &StreamError{ID: 3, Code: http2.ErrCodeCancel, Cause: context.Canceled},
+		"h2: connection ended: bad frame (PROTOCOL_ERROR)":                   connError(http2.ErrCodeProtocol, "bad frame"),
+		`h2: connection ended by the peer: GOAWAY (INTERNAL_ERROR) "oops"`:   &ConnError{Code: http2.ErrCodeInternal, Remote: true, Reason: "GOAWAY", Debug: []byte("oops")},
+		"h2: connection ended by the peer: transport closed: unexpected EOF": transportError(io.EOF),
+	} {
+		if err.Error() != want {
+			t.Errorf("%q, want %q", err, want)
+		}
 	}
 }

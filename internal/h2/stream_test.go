@@ -506,3 +506,22 @@ func TestHeaderTableSize(t *testing.T) {
 		}
 	})
 }
+
+// TestCloseReadAfterCloseWrite ends the stream at once: nobody would hear the peer.
+func TestCloseReadAfterCloseWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := openPair(t, memWire, Config{})
+		a.CloseWrite()
+		if got, err := io.ReadAll(b); len(got) != 0 || err != nil {
+			t.Errorf("peer read %q, %v", got, err)
+		}
+		a.CloseRead()
+		synctest.Wait()
+		if _, err := b.Write([]byte("x")); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("peer was not told to stop: %v", err)
+		}
+		if n := a.Conn().Streams(); n != 0 {
+			t.Errorf("%d streams", n)
+		}
+	})
+}
