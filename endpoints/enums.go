@@ -7,6 +7,7 @@ import "strconv"
 // Scope says whether other clusters may see a service. It is not on the wire.
 type Scope uint8
 
+// The scopes of a service.
 const (
 	ScopeLocal  Scope = iota // seen in its own cluster only
 	ScopeGlobal              // one service in all clusters of the mesh
@@ -18,6 +19,7 @@ func (s Scope) String() string { return enumName("Scope", int(s), "LOCAL", "GLOB
 // Health says whether new connections may go to a workload.
 type Health uint8
 
+// The states of health.
 const (
 	Healthy Health = iota
 	Unhealthy
@@ -32,6 +34,7 @@ func (h Health) String() string { return enumName("Health", int(h), "HEALTHY", "
 // this model can speak it, and to take it for plain TCP would be worse than to refuse it.
 type TunnelProtocol uint8
 
+// The tunnel protocols.
 const (
 	TunnelNone TunnelProtocol = iota
 	TunnelHBONE
@@ -46,6 +49,7 @@ func (t TunnelProtocol) String() string {
 // everything that it synthesizes.
 type WorkloadType uint8
 
+// The types of workloads.
 const (
 	Deployment WorkloadType = iota
 	CronJob
@@ -61,6 +65,7 @@ func (t WorkloadType) String() string {
 // NetworkMode says whether a workload's addresses are its own.
 type NetworkMode uint8
 
+// The network modes.
 const (
 	StandardNetwork NetworkMode = iota
 	HostNetwork                 // it shares its node's addresses, so that it cannot be found by them
@@ -74,6 +79,7 @@ func (m NetworkMode) String() string {
 // AppProtocol is what an application speaks on a port.
 type AppProtocol uint8
 
+// The application protocols.
 const (
 	AppUnknown AppProtocol = iota
 	AppHTTP11
@@ -91,6 +97,7 @@ func (p AppProtocol) String() string {
 // IPFamilies are the address families that a service may be reached over.
 type IPFamilies uint8
 
+// The sets of address families.
 const (
 	IPAutomatic IPFamilies = iota // those of its addresses
 	IPv4Only
@@ -106,6 +113,7 @@ func (f IPFamilies) String() string {
 // Visibility says from where a service may be found by name and by address.
 type Visibility uint8
 
+// The visibilities of a service.
 const (
 	VisiblePublic    Visibility = iota // from everywhere
 	VisibleNamespace                   // from its own namespace only
@@ -117,6 +125,7 @@ func (v Visibility) String() string { return enumName("Visibility", int(v), "PUB
 // BalanceMode says how a service's routing preference is to be used.
 type BalanceMode uint8
 
+// The modes of balancing.
 const (
 	ModeUnspecified BalanceMode = iota // all endpoints alike
 	ModeStrict                         // only endpoints that match the whole preference
@@ -132,6 +141,7 @@ func (m BalanceMode) String() string {
 // RoutingScope is one step of a routing preference: what client and endpoint should have in common.
 type RoutingScope uint8
 
+// The steps of a routing preference.
 const (
 	SameUnspecified RoutingScope = iota
 	SameRegion
@@ -150,6 +160,7 @@ func (s RoutingScope) String() string {
 // HealthPolicy says whether a service's unhealthy endpoints may be chosen.
 type HealthPolicy uint8
 
+// The health policies.
 const (
 	OnlyHealthy HealthPolicy = iota
 	AllowAll
@@ -163,6 +174,7 @@ func (p HealthPolicy) String() string {
 // AppTunnelProtocol is how the last proxy hands a connection to a workload that is itself a proxy.
 type AppTunnelProtocol uint8
 
+// The ways to hand a connection over.
 const (
 	AppTunnelNone  AppTunnelProtocol = iota
 	AppTunnelPROXY                   // PROXY protocol v2

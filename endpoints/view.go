@@ -12,6 +12,7 @@ import (
 // Role is what a client of a view does with it.
 type Role uint8
 
+// The roles of clients.
 const (
 	NodeProxy   Role = iota // sees what its workloads may reach, other networks through their gateways
 	GatewayRole             // sees only global services, their waypoints, and what backs them on its own network

@@ -61,6 +61,7 @@ type ServiceAccount struct {
 // StringMatchKind is how a StringMatch compares.
 type StringMatchKind uint8
 
+// The ways to match a string.
 const (
 	MatchExact    StringMatchKind = iota
 	MatchPrefix                   // begins with Value
@@ -76,6 +77,7 @@ func (k StringMatchKind) String() string {
 // PolicyScope says what a policy applies to.
 type PolicyScope uint8
 
+// The scopes of a policy.
 const (
 	ScopeGlobal    PolicyScope = iota // every workload
 	ScopeNamespace                    // every workload of the policy's namespace
@@ -90,6 +92,7 @@ func (s PolicyScope) String() string {
 // PolicyAction says what happens when a policy matches.
 type PolicyAction uint8
 
+// The actions of a policy.
 const (
 	ActionAllow PolicyAction = iota
 	ActionDeny
