@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -10,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
@@ -50,15 +50,15 @@ type cluster struct {
 	known        snapshot
 	gatewayKnown snapshot
 
-	running sync.WaitGroup
-	cancel  context.CancelFunc
-	closers []func()
+	running  sync.WaitGroup
+	cancel   context.CancelFunc
+	sessions []*discovery.Session
 }
 
 // files are contents by their path below a directory.
 type files map[string][]byte
 
-func (c *cluster) start(ctx context.Context, authority *istiod.Authority) error {
+func (c *cluster) start(ctx context.Context) error {
 	ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	prefixes, err := c.facts.podPrefixes()
 	if err != nil {
@@ -83,13 +83,13 @@ func (c *cluster) start(ctx context.Context, authority *istiod.Authority) error 
 	if err != nil {
 		return err
 	}
-	if err := c.startControlPlane(ctx, authority, tokens); err != nil {
+	if err := c.startControlPlane(ctx, tokens); err != nil {
 		return err
 	}
-	if err := c.startGateway(ctx, authority, tokens, current); err != nil {
+	if err := c.startGateway(ctx, tokens, current); err != nil {
 		return err
 	}
-	return c.startProxy(ctx, authority, tokens)
+	return c.startProxy(ctx, tokens)
 }
 
 // current reads the cluster's objects as they are now.
@@ -101,15 +101,15 @@ func (c *cluster) current() (*facts, error) {
 	return newFacts(c.name, snapshot)
 }
 
-func (c *cluster) startControlPlane(ctx context.Context, authority *istiod.Authority, tokens *istiod.Tokens) error {
+func (c *cluster) startControlPlane(ctx context.Context, tokens *istiod.Tokens) error {
 	other := c.world.other(c)
 	server, err := istiod.New(istiod.Config{
 		Cluster:   c.name,
 		Dir:       string(c.dir),
 		Remotes:   map[string]string{other.name: string(other.dir)},
-		Authority: authority,
+		Authority: c.world.authority,
 		Tokens:    tokens,
-		Logger:    c.world.settings.logger.With("component", "istiod", "cluster", c.name),
+		Logger:    c.logger("istiod"),
 	})
 	if err != nil {
 		return err
@@ -132,73 +132,64 @@ func (c *cluster) startControlPlane(ctx context.Context, authority *istiod.Autho
 	return nil
 }
 
-// connect returns a connection to the control plane as a caller.
-func (c *cluster) connect(authority *istiod.Authority, tokens *istiod.Tokens, caller istiod.Caller) (*grpc.ClientConn, error) {
+// connect begins the session of a proxy with the control plane, which lasts
+// until the cluster is closed.
+func (c *cluster) connect(ctx context.Context, tokens *istiod.Tokens, caller istiod.Caller, p discovery.Proxy) (*discovery.Session, error) {
 	token, err := tokens.Issue(caller)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := discovery.ControlPlane{
+	p.Cluster, p.Network = c.name, c.facts.network()
+	p.Namespace, p.ServiceAccount, p.Node = caller.Namespace, caller.ServiceAccount, caller.Node
+	session, err := discovery.Connect(discovery.ControlPlane{
 		Address:    c.controlAddress,
-		RootCerts:  authority.RootPEM(),
+		RootCerts:  c.world.authority.RootPEM(),
 		ServerName: "istiod.istio-system.svc",
 		Token:      func() (string, error) { return token, nil },
 		ClusterID:  c.name,
-	}.Dial()
-	if err == nil {
-		c.closers = append(c.closers, func() { conn.Close() })
+	}, p, nil, c.logger(p.Kind))
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	c.sessions = append(c.sessions, session)
+	c.running.Go(func() { session.Run(ctx) })
+	return session, nil
 }
 
-// certificates fetches from the control plane's CA until the cluster is closed.
-func (c *cluster) certificates(conn *grpc.ClientConn, impersonate bool) (*discovery.Certificates, error) {
-	certificates, err := discovery.NewCertificates(conn, impersonate, c.world.settings.logger)
-	if err == nil {
-		c.closers = append(c.closers, func() { certificates.Close() })
-	}
-	return certificates, err
-}
-
-// follow keeps a state up to date until the cluster is closed.
-func (c *cluster) follow(ctx context.Context, state *discovery.State, conn *grpc.ClientConn, p discovery.Proxy) {
-	client := state.Follow(conn, p, nil, c.world.settings.logger)
-	c.running.Go(func() { client.Run(ctx) })
+func (c *cluster) logger(component string) *slog.Logger {
+	return c.world.settings.logger.With("component", component, "cluster", c.name)
 }
 
 // startGateway makes the gateway that the cluster's objects describe.
-func (c *cluster) startGateway(ctx context.Context, authority *istiod.Authority, tokens *istiod.Tokens, current *facts) error {
+func (c *cluster) startGateway(ctx context.Context, tokens *istiod.Tokens, current *facts) error {
 	g, err := current.gateway()
 	if err != nil {
 		return err
 	}
 	caller := istiod.Caller{Cluster: c.name, Namespace: g.namespace, ServiceAccount: g.serviceAccount}
-	conn, err := c.connect(authority, tokens, caller)
+	session, err := c.connect(ctx, tokens, caller, discovery.Proxy{Kind: discovery.Gateway, Pod: "istio-eastwestgateway"})
 	if err != nil {
 		return err
 	}
-	id, err := identity.WorkloadID(authority.TrustDomain(), g.namespace, g.serviceAccount)
+	td := c.world.authority.TrustDomain()
+	id, err := identity.WorkloadID(td, g.namespace, g.serviceAccount)
 	if err != nil {
 		return err
 	}
-	certificates, err := c.certificates(conn, false)
+	// Closing the session releases the certificate.
+	source, _, err := session.Certificates.Source(ctx, id)
 	if err != nil {
 		return err
 	}
-	source, release, err := certificates.Source(ctx, id)
-	if err != nil {
-		return err
-	}
-	c.closers = append(c.closers, release)
-	c.gatewayState = &discovery.State{}
+	c.gatewayState = session.State
 	cfg := gateway.Config{
 		Network:     c.facts.network(),
 		State:       c.gatewayState,
 		Source:      source,
-		Clients:     identity.Peers{TrustDomains: []spiffeid.TrustDomain{authority.TrustDomain()}},
+		Clients:     identity.Peers{TrustDomains: []spiffeid.TrustDomain{td}},
 		DialContext: c.network.DialContext,
 		Observe:     c.world.events.gateway(c.name),
-		Logger:      c.world.settings.logger.With("component", "gateway", "cluster", c.name),
+		Logger:      c.logger("gateway"),
 	}
 	if !c.world.settings.deafTap {
 		cfg.Tap = c.world.tap
@@ -211,46 +202,33 @@ func (c *cluster) startGateway(ctx context.Context, authority *istiod.Authority,
 		return err
 	}
 	c.running.Go(func() { c.gateway.Serve(ctx, l) })
-	c.follow(ctx, c.gatewayState, conn, discovery.Proxy{
-		Kind: discovery.Gateway, Pod: "istio-eastwestgateway", Namespace: g.namespace, ServiceAccount: g.serviceAccount,
-		Cluster: c.name, Network: c.facts.network(),
-	})
 	return nil
 }
 
 // startProxy makes the proxy of the cluster's node.
-func (c *cluster) startProxy(ctx context.Context, authority *istiod.Authority, tokens *istiod.Tokens) error {
+func (c *cluster) startProxy(ctx context.Context, tokens *istiod.Tokens) error {
 	node, err := c.facts.node()
 	if err != nil {
 		return err
 	}
-	caller := istiod.NodeProxy(c.name, node)
-	conn, err := c.connect(authority, tokens, caller)
+	session, err := c.connect(ctx, tokens, istiod.NodeProxy(c.name, node), discovery.Proxy{Kind: discovery.NodeProxy, Pod: "ztunnel-" + node})
 	if err != nil {
 		return err
 	}
-	certificates, err := c.certificates(conn, true)
-	if err != nil {
-		return err
-	}
-	c.state = &discovery.State{}
+	c.state = session.State
 	c.proxy = ztunnel.New(ztunnel.Config{
 		Cluster:      c.name,
 		Network:      c.facts.network(),
 		Node:         node,
-		TrustDomain:  authority.TrustDomain(),
+		TrustDomain:  c.world.authority.TrustDomain(),
 		State:        c.state,
 		Pod:          func(ip netip.Addr) ztunnel.PodNetwork { return c.network.Pod(ip) },
-		Certificates: certificates,
+		Certificates: session.Certificates,
 		MaxTunnelAge: c.world.settings.maxTunnelAge,
 		Observe:      c.world.events.proxy(c.name),
-		Logger:       c.world.settings.logger.With("component", "ztunnel", "cluster", c.name),
+		Logger:       c.logger("ztunnel"),
 	})
 	c.running.Go(func() { c.proxy.Run(ctx) })
-	c.follow(ctx, c.state, conn, discovery.Proxy{
-		Kind: discovery.NodeProxy, Pod: "ztunnel-" + node, Namespace: caller.Namespace, ServiceAccount: caller.ServiceAccount,
-		Cluster: c.name, Network: c.facts.network(), Node: node,
-	})
 	return nil
 }
 
@@ -343,8 +321,8 @@ func (c *cluster) close() {
 		c.gateway.Close()
 	}
 	c.running.Wait()
-	for _, f := range slices.Backward(c.closers) {
-		f()
+	for _, session := range c.sessions {
+		session.Close()
 	}
 	if c.apps != nil {
 		c.apps.close()

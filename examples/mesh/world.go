@@ -84,7 +84,7 @@ func newWorld(ctx context.Context, config iofs.FS, s settings) (_ *world, err er
 		return nil, err
 	}
 	for _, c := range w.sorted() {
-		if err := c.start(ctx, w.authority); err != nil {
+		if err := c.start(ctx); err != nil {
 			return nil, fmt.Errorf("cluster %s: %w", c.name, err)
 		}
 	}

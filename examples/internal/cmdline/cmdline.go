@@ -11,11 +11,77 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
 	"github.com/eastwest-mesh/eastwest/examples/internal/podnet"
 )
+
+// A UsageError is a command line that makes no sense.
+type UsageError struct {
+	Err  error
+	told bool // by the flag package
+}
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong with it.
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// NewFlagSet returns the flags of a program, which are explained on w.
+func NewFlagSet(program string, w io.Writer) *flag.FlagSet {
+	fs := flag.NewFlagSet(program, flag.ContinueOnError)
+	fs.SetOutput(w)
+	return fs
+}
+
+// Parse parses a command line without arguments. Its errors are *UsageError,
+// or flag.ErrHelp if only help was asked for.
+func Parse(fs *flag.FlagSet, args []string) error {
+	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return err
+	} else if err != nil {
+		return &UsageError{Err: err, told: true}
+	}
+	if fs.NArg() > 0 {
+		return &UsageError{Err: fmt.Errorf("unexpected argument %q", fs.Arg(0))}
+	}
+	return nil
+}
+
+// Exit tells of an error and returns the exit status: 2 for a *UsageError, 1
+// for any other, 0 if there is none.
+func Exit(w io.Writer, program string, err error) int {
+	var usage *UsageError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, &usage):
+		if !usage.told {
+			fmt.Fprintf(w, "%s: %v; -h explains\n", program, err)
+		}
+		return 2
+	default:
+		fmt.Fprintf(w, "%s: %v\n", program, err)
+		return 1
+	}
+}
+
+// WriteFile replaces a file that others read, at once.
+func WriteFile(path string, data []byte) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name())
+	_, err = temp.Write(data)
+	err = errors.Join(err, temp.Chmod(0o644), temp.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), path)
+}
 
 // Getenv reads an environment variable, as os.Getenv does.
 type Getenv func(string) string

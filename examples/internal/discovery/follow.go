@@ -1,6 +1,8 @@
 package discovery
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -50,7 +52,44 @@ func (p Proxy) XDS() xds.Node {
 	}
 }
 
-// Follow returns a client that keeps the State up to date over conn. Run it.
-func (s *State) Follow(conn *grpc.ClientConn, p Proxy, store xds.Store, logger *slog.Logger) *xds.Client {
-	return &xds.Client{Conn: conn, Node: p.XDS(), Types: s.Types(), Store: store, Logger: logger}
+// A Session is a proxy's dealings with its control plane: what it is told about
+// the mesh, and its certificates. It must be closed.
+type Session struct {
+	State        *State
+	Certificates *Certificates
+	Client       *xds.Client
+
+	conn *grpc.ClientConn
+}
+
+// Connect returns the Session of a proxy with a control plane. It waits for
+// nothing: Run follows the control plane. The store, if not nil, keeps what was
+// learnt over a restart.
+func Connect(c ControlPlane, p Proxy, store xds.Store, logger *slog.Logger) (*Session, error) {
+	conn, err := c.Dial()
+	if err != nil {
+		return nil, err
+	}
+	// A node proxy has its pods' certificates, not one of its own.
+	certificates, err := NewCertificates(conn, p.Kind == NodeProxy, logger)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	state := &State{}
+	return &Session{
+		State:        state,
+		Certificates: certificates,
+		Client:       &xds.Client{Conn: conn, Node: p.XDS(), Types: state.Types(), Store: store, Logger: logger},
+		conn:         conn,
+	}, nil
+}
+
+// Run keeps the State up to date until ctx ends. An absent control plane is no
+// reason to return.
+func (s *Session) Run(ctx context.Context) error { return s.Client.Run(ctx) }
+
+// Close ends Run, and the renewing of certificates.
+func (s *Session) Close() error {
+	return errors.Join(s.Client.Close(), s.Certificates.Close(), s.conn.Close())
 }

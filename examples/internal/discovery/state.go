@@ -32,8 +32,7 @@ func (s *State) Index() *endpoints.Index { return s.index.Index() }
 // came it is nil.
 func (s *State) Policies() *authz.Set { return s.policies.Load() }
 
-// OnChange calls f after every update, one call at a time. It must be called
-// before the updates begin.
+// OnChange calls f after every update from now on, one call at a time.
 func (s *State) OnChange(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -156,9 +156,6 @@ func (s *Server) describe(info xds.ClientInfo) endpoints.Client {
 // Mesh returns what the server knows, to ask it for status and conflicts.
 func (s *Server) Mesh() *endpoints.Mesh { return s.mesh }
 
-// Clients lists the connected proxies.
-func (s *Server) Clients() []xds.ClientStatus { return s.xds.Clients() }
-
 // vips gives addresses to hosts that have none.
 type vips struct{ *dnsproxy.VIPs }
 

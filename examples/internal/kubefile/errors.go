@@ -38,7 +38,7 @@ type Error struct {
 // Error returns "file:line:column: object: field: problem (did you mean "hint"?)".
 func (e *Error) Error() string {
 	var b strings.Builder
-	for _, part := range []string{e.Position.String(), e.Object, e.Field} {
+	for _, part := range []string{e.String(), e.Object, e.Field} {
 		if part != "" {
 			b.WriteString(part)
 			b.WriteString(": ")

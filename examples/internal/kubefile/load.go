@@ -40,7 +40,7 @@ func Load(dir string) (*Snapshot, error) { return Loader{}.Load(dir) }
 // of files and lines.
 func (l Loader) Load(dir string) (*Snapshot, error) {
 	if info, err := os.Stat(dir); err != nil {
-		return nil, &Error{Position: Position{File: dir}, Err: err.(*fs.PathError).Err}
+		return nil, &Error{Position: Position{File: dir}, Err: inner(err)}
 	} else if !info.IsDir() {
 		return nil, &Error{Position: Position{File: dir}, Err: errors.New("is not a directory")}
 	}
@@ -142,7 +142,7 @@ func (r *reader) open(name string) {
 		r.failFile(name, inner(err))
 		return
 	}
-	fmt.Fprintf(r.digest, "%q %d\n", name, len(content))
+	_, _ = fmt.Fprintf(r.digest, "%q %d\n", name, len(content))
 	r.digest.Write(content)
 	r.file(name, content)
 }
@@ -152,7 +152,7 @@ func (r *reader) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	content, err := io.ReadAll(io.LimitReader(f, r.loader.MaxFileBytes+1))
 	if err == nil && int64(len(content)) > r.loader.MaxFileBytes {
 		err = fmt.Errorf("%w: more than %d bytes", ErrTooLarge, r.loader.MaxFileBytes)

@@ -80,7 +80,7 @@ func TestErrors(t *testing.T) {
 		{"not an object", "- a\n", `f.yaml:1:1: want an object with apiVersion and kind, got a list`},
 		{"no kind", "apiVersion: v1\n", `f.yaml:1:1: kind: required`},
 		{"no version", "kind: Pod\n", `f.yaml:1:1: Pod: apiVersion: required`},
-		{"unknown kind", "apiVersion: v1\nkind: Sevice\nmetadata: {name: a, namespace: b}\n", `f.yaml:2:7: Sevice b/a: kind: unknown kind Sevice (did you mean "Service"?)`},
+		{"unknown kind", "apiVersion: v1\nkind: Servise\nmetadata: {name: a, namespace: b}\n", `f.yaml:2:7: Servise b/a: kind: unknown kind Servise (did you mean "Service"?)`},
 		{"unknown version", "apiVersion: v2\nkind: Service\n", `f.yaml:1:13: Service: apiVersion: unknown kind Service of version v2 (did you mean "v1"?)`},
 		{"no name", "apiVersion: v1\nkind: Namespace\nmetadata: {}\n", `f.yaml:3:11: Namespace: metadata.name: required`},
 		{"bad name", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: App\n", `f.yaml:4:9: Namespace App: metadata.name: "App": a lowercase RFC 1123 label`},
@@ -137,7 +137,10 @@ func TestEveryErrorIsReportedInOrder(t *testing.T) {
 	_, err := load(t, "b.yaml", "x: [", "a.yaml", service("  port: 1\n  selectors: {}\n"))
 	var lines []string
 	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
-		lines = append(lines, e.(*kubefile.Error).Position.String())
+		var typed *kubefile.Error
+		if errors.As(e, &typed) {
+			lines = append(lines, typed.String())
+		}
 	}
 	if got := strings.Join(lines, " "); got != "east/a.yaml:5:3 east/a.yaml:6:3 east/b.yaml:1" {
 		t.Errorf("errors at %s", got)

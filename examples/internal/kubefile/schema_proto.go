@@ -91,7 +91,7 @@ func (s fieldSchema) item() schema {
 	if s.d.Message() != nil {
 		return messageSchema{s.d.Message()}
 	}
-	return scalarSchema{s.d}
+	return scalarSchema(s)
 }
 
 func (s fieldSchema) leaf(kind nodeKind, text []byte) leaf { return s.item().leaf(kind, text) }

@@ -52,7 +52,7 @@ func (w *watch) run(ctx context.Context) {
 		}
 		events = &fsnotify.Watcher{} // only the clock wakes us
 	} else {
-		defer events.Close()
+		defer func() { _ = events.Close() }()
 	}
 	clock := time.NewTicker(reread)
 	defer clock.Stop()
@@ -66,7 +66,7 @@ func (w *watch) run(ctx context.Context) {
 			if w.concerns(e) {
 				settled.Reset(debounce)
 			}
-		case <-events.Errors: // lost events: read instead
+		case _, _ = <-events.Errors: // events were lost: read instead
 			settled.Reset(debounce)
 		case <-clock.C:
 			settled.Reset(0)
@@ -96,10 +96,7 @@ func (w *watch) listen(events *fsnotify.Watcher) {
 	_ = events.Add(filepath.Dir(dir))
 	_ = events.Add(dir)
 	_ = filepath.WalkDir(dir+string(filepath.Separator), func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil
-		}
-		if info, err := os.Stat(path); err == nil && info.IsDir() {
+		if info, statErr := os.Stat(path); err == nil && statErr == nil && info.IsDir() {
 			_ = events.Add(filepath.Clean(path))
 		}
 		return nil

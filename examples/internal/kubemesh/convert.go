@@ -170,25 +170,26 @@ func (c *converter) readCluster() {
 	c.facts.Cluster = endpoints.Cluster{ID: c.config.Cluster, Network: network, TrustDomain: c.trustDomain, Local: c.isHome}
 }
 
-// readScope compiles the MeshConfig unless the caller did. Lines in its errors
-// become lines of the file.
-func (c *converter) readScope() error {
-	if c.config.Scope != nil {
-		return nil
+// readScope compiles the MeshConfig unless the caller did.
+func (c *converter) readScope() (err error) {
+	if c.config.Scope == nil {
+		c.config.Scope, err = Scopes(c.home, scope.Options{Domain: c.config.Domain})
 	}
+	return err
+}
+
+// Scopes compiles what the MeshConfig of a Snapshot says of scopes. Lines in
+// its errors are lines of the file, also where the MeshConfig is in a
+// ConfigMap.
+func Scopes(s *kubefile.Snapshot, options scope.Options) (*scope.Matcher, error) {
 	config := scope.Default()
-	if mesh := c.home.Mesh; mesh != nil {
+	if s.Mesh != nil {
 		var err error
-		if config, err = scope.Parse(mesh.Text); err != nil {
-			return inFile(err, mesh.Position)
+		if config, err = scope.Parse(s.Mesh.Text); err != nil {
+			return nil, inFile(err, s.Mesh.Position)
 		}
 	}
-	matcher, err := config.Compile(scope.Options{Domain: c.config.Domain})
-	if err != nil {
-		return err
-	}
-	c.config.Scope = matcher
-	return nil
+	return config.Compile(options)
 }
 
 // inFile names the file in the errors of a text that starts somewhere in it.

@@ -72,7 +72,7 @@ func (c *Conn) join(hops []hop, port uint16, to netip.AddrPort) (net.Conn, error
 	for _, h := range hops {
 		e := ends{netip.AddrPortFrom(h.from, port), to}
 		if err := c.track(h.network, e); err != nil {
-			c.Close()
+			_ = c.Close()
 			return nil, err
 		}
 		for _, t := range h.network.faults.tapsOf(e) {

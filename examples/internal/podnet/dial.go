@@ -2,6 +2,7 @@ package podnet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -45,8 +46,8 @@ func (n *Network) dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPor
 	if err != nil {
 		return nil, err
 	}
-	if err := checkCuts(hops, 0, to); err != nil {
-		return nil, err
+	if cutOnTheWay(hops, 0, to) {
+		return nil, syscall.EHOSTUNREACH
 	}
 	home := hops[len(hops)-1]
 	socket, err := home.network.registry.find(endpoint{"tcp", to})
@@ -61,7 +62,7 @@ func (n *Network) dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPor
 	}
 	self, err := addrPortOf(tcp.LocalAddr())
 	if err != nil {
-		tcp.Close()
+		_ = tcp.Close()
 		return nil, err
 	}
 	c := &Conn{TCPConn: tcp, local: or(from, self), remote: to}
@@ -77,7 +78,7 @@ func connect(ctx context.Context, socket netip.AddrPort, head func(self netip.Ad
 	}
 	tcp := conn.(*net.TCPConn)
 	if err := greet(ctx, tcp, head); err != nil {
-		tcp.Close()
+		_ = tcp.Close()
 		return nil, err
 	}
 	return tcp, nil
@@ -111,7 +112,7 @@ func greet(ctx context.Context, tcp *net.TCPConn, head func(netip.AddrPort) head
 // inner returns what a *net.OpError of a loopback socket wraps: the addresses
 // in it mean nothing to whoever dialled a pod.
 func inner(err error) error {
-	if op, ok := err.(*net.OpError); ok {
+	if op := new(net.OpError); errors.As(err, &op) {
 		return op.Err
 	}
 	return err

@@ -3,6 +3,7 @@ package podnet
 import (
 	"io"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -128,16 +129,14 @@ func (f *faults) untrack(c io.Closer) {
 	delete(f.conns, c)
 }
 
-// check returns EHOSTUNREACH for a flow that is cut.
-func (f *faults) check(e ends) error {
+// cut reports whether a flow is cut.
+func (f *faults) cut(e ends) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.isCut(e) {
-		return syscall.EHOSTUNREACH
-	}
-	return nil
+	return f.isCut(e)
 }
 
+// isCut is cut with the lock held.
 func (f *faults) isCut(e ends) bool {
 	for flow := range f.cuts {
 		if flow.matches(e) {
@@ -160,14 +159,11 @@ func (f *faults) closeAll() {
 	}
 }
 
-// checkCuts asks every network on the way.
-func checkCuts(hops []hop, port uint16, to netip.AddrPort) error {
-	for _, h := range hops {
-		if err := h.network.faults.check(ends{netip.AddrPortFrom(h.from, port), to}); err != nil {
-			return err
-		}
-	}
-	return nil
+// cutOnTheWay asks every network that a connection goes through.
+func cutOnTheWay(hops []hop, port uint16, to netip.AddrPort) bool {
+	return slices.ContainsFunc(hops, func(h hop) bool {
+		return h.network.faults.cut(ends{netip.AddrPortFrom(h.from, port), to})
+	})
 }
 
 // reset closes a connection with a TCP RST, as a host that is gone does.

@@ -48,7 +48,7 @@ func (n *Network) listenTCP(ctx context.Context, addr netip.AddrPort) (net.Liste
 	}
 	l.workers.Go(l.run)
 	if err := home.own(l); err != nil {
-		l.Close()
+		_ = l.Close()
 		return nil, err
 	}
 	return l, nil
@@ -109,14 +109,14 @@ func (l *listener) pause() bool {
 func (l *listener) serve(tcp *net.TCPConn) {
 	c := &Conn{TCPConn: tcp, local: l.addr}
 	if err := l.welcome(c); err != nil {
-		c.Close()
+		_ = c.Close()
 		return
 	}
 	select {
 	case l.queue <- c:
 	case <-l.done:
 		_ = c.SetLinger(0)
-		c.Close()
+		_ = c.Close()
 	}
 }
 

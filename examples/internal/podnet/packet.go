@@ -62,11 +62,11 @@ func (n *Network) listenUDP(ctx context.Context, addr netip.AddrPort) (*packetCo
 	}
 	c := &packetConn{socket: socket, network: home, home: home, pod: addr.Addr(), peers: make(map[netip.AddrPort]netip.AddrPort)}
 	if c.addr, c.remove, err = home.register(ctx, "udp", addr, socket.LocalAddr()); err != nil {
-		socket.Close()
+		_ = socket.Close()
 		return nil, err
 	}
 	if err := home.own(c); err != nil {
-		c.Close()
+		_ = c.Close()
 		return nil, err
 	}
 	return c, nil
@@ -77,8 +77,8 @@ func (n *Network) dialUDP(ctx context.Context, from netip.Addr, to netip.AddrPor
 	if err != nil {
 		return nil, err
 	}
-	if err := checkCuts(hops, 0, to); err != nil {
-		return nil, err
+	if cutOnTheWay(hops, 0, to) {
+		return nil, syscall.EHOSTUNREACH
 	}
 	if _, err := hops[len(hops)-1].network.registry.find(endpoint{"udp", to}); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (n *Network) dialUDP(ctx context.Context, from netip.Addr, to netip.AddrPor
 		remove: func() error { return nil }, peers: make(map[netip.AddrPort]netip.AddrPort),
 	}
 	if err := n.own(c); err != nil {
-		c.Close()
+		_ = c.Close()
 		return nil, err
 	}
 	return &dialledPacketConn{c}, nil
@@ -120,7 +120,7 @@ func (c *packetConn) wants(h header) bool {
 	if c.peer.IsValid() {
 		return h.from == c.peer && h.to.Port() == c.addr.Port()
 	}
-	return h.to == c.addr && c.home.faults.check(ends{h.from, h.to}) == nil
+	return h.to == c.addr && !c.home.faults.cut(ends{h.from, h.to})
 }
 
 func (c *packetConn) remember(pod, socket netip.AddrPort) {
@@ -156,8 +156,8 @@ func (c *packetConn) send(p []byte, to netip.AddrPort) error {
 		if err != nil {
 			return err
 		}
-		if checkCuts(hops, c.addr.Port(), to) != nil {
-			return nil // lost on the way
+		if cutOnTheWay(hops, c.addr.Port(), to) {
+			return nil // a datagram is lost, and nobody is told
 		}
 		home := hops[len(hops)-1]
 		if socket, err = home.network.registry.find(endpoint{"udp", to}); err != nil {
@@ -191,7 +191,7 @@ func (c *packetConn) Close() error {
 	c.close.Do(func() {
 		c.home.disown(c)
 		c.err = c.remove()
-		c.socket.Close()
+		_ = c.socket.Close()
 	})
 	return c.err
 }

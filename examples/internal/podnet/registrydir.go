@@ -41,7 +41,7 @@ func (r *dirRegistry) add(ctx context.Context, e endpoint, socket netip.AddrPort
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(temp)
+	defer func() { _ = os.Remove(temp) }()
 	err = os.Link(temp, path)
 	if errors.Is(err, fs.ErrExist) {
 		if r.alive(ctx, e) {
@@ -62,7 +62,7 @@ func (r *dirRegistry) writeTemp(socket netip.AddrPort) (string, error) {
 	}
 	_, err = file.WriteString(socket.String() + "\n")
 	if err = errors.Join(err, file.Close()); err != nil {
-		os.Remove(file.Name())
+		_ = os.Remove(file.Name())
 		return "", err
 	}
 	return file.Name(), nil
@@ -70,8 +70,12 @@ func (r *dirRegistry) writeTemp(socket netip.AddrPort) (string, error) {
 
 // remove takes the endpoint away, unless another process has it by now.
 func (r *dirRegistry) remove(e endpoint, socket netip.AddrPort) error {
-	if now, err := r.find(e); err != nil || now != socket {
+	now, err := r.find(e)
+	if errors.Is(err, syscall.ECONNREFUSED) || err == nil && now != socket {
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	if err := os.Remove(r.path(e)); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -118,6 +122,6 @@ func (r *dirRegistry) alive(ctx context.Context, e endpoint) bool {
 	if err != nil {
 		return false
 	}
-	c.Close()
+	_ = c.Close()
 	return true
 }

@@ -1,0 +1,64 @@
+// Command echo is an application for the examples: an HTTP server in a pod that
+// answers with a line that says which pod it is, and with what it was sent.
+//
+//	echo -name reviews-1.east -listen 10.1.0.10:8080 -podnet run/east -underlay run/underlay
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/eastwest-mesh/eastwest/examples/internal/cmdline"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(cmdline.Exit(os.Stderr, "echo", run(ctx, os.Args[1:], os.Stdout, os.Stderr)))
+}
+
+// maxEcho bounds what is sent back, in bytes.
+const maxEcho = 1 << 20
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	fs := cmdline.NewFlagSet("echo", stderr)
+	network := cmdline.AddPodNetwork(fs)
+	name := fs.String("name", "echo", "what to answer with")
+	listen := fs.String("listen", "", "address of the pod and port to serve HTTP on (required)")
+	if err := cmdline.Parse(fs, args); err != nil {
+		return err
+	}
+	if *listen == "" {
+		return &cmdline.UsageError{Err: errors.New("-listen is required")}
+	}
+	pods, underlay, err := network.Open()
+	if err != nil {
+		return err
+	}
+	defer underlay.Close()
+	defer pods.Close()
+	l, err := pods.Listen(ctx, "tcp", *listen)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		ReadHeaderTimeout: 10 * time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintln(w, *name)
+			io.Copy(w, http.MaxBytesReader(w, r.Body, maxEcho))
+		}),
+	}
+	context.AfterFunc(ctx, func() { server.Close() })
+	fmt.Fprintf(stdout, "%s listens on %s\n", *name, *listen)
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
