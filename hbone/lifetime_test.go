@@ -107,6 +107,10 @@ func TestDrainAtExpiry(t *testing.T) {
 			wantEcho(t, before, "undisturbed")
 			wantEcho(t, after, "hello")
 			before.Close()
+			synctest.Wait()
+			if got := tr.Stats().Hops[hop].Tunnels; got != 1 {
+				t.Errorf("hop %d: %d tunnels after the expired one's last stream, want 1", hop, got)
+			}
 			after.Close()
 			tr.Close()
 		}

@@ -248,14 +248,14 @@ func (g *group) dial() {
 }
 
 // wantDials says how many dials the waiters are worth. A peer that shows
-// nothing yet gets one connection; how much a new one carries is not known
+// nothing yet gets one connection, and how much that carries is not known
 // before its settings came.
 func (g *group) wantDials() int {
 	if len(g.tunnels) == 0 {
 		return 1
 	}
 	for _, tn := range g.tunnels {
-		if !tn.settled {
+		if !tn.settled || tn.conn.Err() != nil { // or has ended, and its watch will say what follows
 			return 0
 		}
 	}

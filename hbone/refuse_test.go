@@ -235,3 +235,49 @@ func (s *serverConfig) Key() string { return "server" }
 func (s *serverConfig) Retire(tls.ConnectionState) (time.Time, <-chan struct{}) {
 	return time.Time{}, nil
 }
+
+// crypto/tls lets a peer pass that agrees to no protocol at all.
+func TestPeersMustAgreeToHTTP2(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		said := new(refusals)
+		w.serve(podAddr, &hbone.Server{TLS: w.ca.Server(w.ca.Issue(podID), webID), Handler: echo, Refused: said.add})
+		nc, err := w.net.Host("client").Dial(context.Background(), "tcp", podAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := w.ca.ClientConfig(w.ca.Issue(webID), podID)
+		cfg.NextProtos = nil
+		client := tls.Client(nc, cfg)
+		_, _ = client.Write([]byte("PRI * HTTP/2.0")) // it is not even read
+		if _, err := client.Read(make([]byte, 1)); err == nil {
+			t.Error("the server answered a client without ALPN")
+		}
+		client.Close()
+		synctest.Wait()
+		if len(said.all) != 1 || !errors.Is(said.all[0], hbone.ErrALPN) {
+			t.Errorf("the server says %q, want ErrALPN", said)
+		}
+
+		l, err := w.net.Listen("legacy:15008")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer nc.Close()
+			cfg := w.ca.ServerConfig(w.ca.Issue(podID))
+			cfg.NextProtos = nil
+			_, _ = tls.Server(nc, cfg).Read(make([]byte, 1))
+		}()
+		path := w.oneHop()
+		path.Hops[0].Address = "legacy:15008"
+		_, err = w.transport().Dial(context.Background(), path)
+		if wantHop(t, err, 0, hbone.PhaseTLS); !errors.Is(err, hbone.ErrALPN) {
+			t.Errorf("dial = %v, want ErrALPN", err)
+		}
+	})
+}

@@ -189,25 +189,26 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// A server may answer and close before it has read all.
+// A side that takes no more may still have something to say.
 func TestRelayDeliversAnEarlyAnswer(t *testing.T) {
 	kinds := sides(t)
 	for nameA, a := range kinds {
-		for _, nameB := range []string{"client", "server", "nested"} {
-			t.Run(nameA+" to "+nameB, func(t *testing.T) {
-				r := startRelay(t, a, kinds[nameB])
-				r.send(r.b, "no thanks")
-				_ = r.b.(*hbone.Conn).CloseRead()
-				r.closeWrite(r.b)
-				r.wantRest(r.a, "no thanks")
-				for { // until the relay has noticed
-					if _, err := r.a.Write(make([]byte, 1024)); err != nil {
-						break
-					}
-				}
-				<-r.done
-			})
-		}
+		t.Run(nameA, func(t *testing.T) {
+			r := startRelay(t, a, kinds["memory"])
+			_ = r.b.(*memnet.Conn).CloseRead()
+			r.send(r.a, "a long request")
+			r.send(r.b, "no ")
+			if _, err := io.ReadFull(r.a, make([]byte, 3)); err != nil {
+				t.Fatal(err)
+			}
+			r.send(r.b, "thanks")
+			r.closeWrite(r.b)
+			r.wantRest(r.a, "thanks")
+			<-r.done
+			if r.err == nil {
+				t.Error("Relay = nil, though bytes were lost")
+			}
+		})
 	}
 }
 

@@ -1,0 +1,31 @@
+package hbone
+
+import (
+	"testing"
+	"time"
+
+	"github.com/eastwest-mesh/eastwest/internal/h2"
+)
+
+func TestHTTP2Config(t *testing.T) {
+	got := HTTP2{
+		StreamWindow:   1,
+		TunnelWindow:   2,
+		MaxFrameSize:   3,
+		MaxHeaderBytes: 4,
+		PingInterval:   5,
+		PingTimeout:    6,
+	}.config(7*time.Second, nil)
+	want := h2.Config{
+		StreamWindow:     1,
+		ConnWindow:       2,
+		MaxFrameSize:     3,
+		MaxHeaderBytes:   4,
+		PingInterval:     5,
+		PingTimeout:      6,
+		HandshakeTimeout: 7 * time.Second,
+	}
+	if got != want {
+		t.Errorf("config = %+v, want %+v", got, want)
+	}
+}
