@@ -66,8 +66,10 @@ func (w *watch) run(ctx context.Context) {
 			if w.concerns(e) {
 				settled.Reset(debounce)
 			}
-		case _, _ = <-events.Errors: // events were lost: read instead
-			settled.Reset(debounce)
+		case _, ok := <-events.Errors: // events were lost: read instead
+			if ok {
+				settled.Reset(debounce)
+			}
 		case <-clock.C:
 			settled.Reset(0)
 		case <-settled.C:
