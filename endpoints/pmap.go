@@ -107,20 +107,13 @@ func (n *pnode[K, V]) all(yield func(K, V) bool) bool {
 	return true
 }
 
-// Edit returns an editor that starts from m.
-func (m pmap[K, V]) Edit() *peditor[K, V] {
-	e := &peditor[K, V]{m: m, owner: new(owner)}
-	if m.root == nil {
-		e.m.seed = maphash.MakeSeed()
-		e.m.root = &pnode[K, V]{owner: e.owner}
-	}
-	return e
-}
+// Edit returns an editor that starts from m. It costs next to nothing until something changes.
+func (m pmap[K, V]) Edit() *peditor[K, V] { return &peditor[K, V]{m: m} }
 
 // A peditor collects changes to a pmap. It is for one goroutine.
 type peditor[K, V comparable] struct {
 	m     pmap[K, V]
-	owner *owner
+	owner *owner // nil: no node may be changed
 }
 
 // Get returns the value of key as edited so far.
@@ -128,12 +121,24 @@ func (e *peditor[K, V]) Get(key K) (V, bool) { return e.m.Get(key) }
 
 // Map returns the map as edited so far. The editor may go on; what it has returned stays as it is.
 func (e *peditor[K, V]) Map() pmap[K, V] {
-	e.owner = new(owner)
+	e.owner = nil
 	return e.m
+}
+
+// begin prepares for a change.
+func (e *peditor[K, V]) begin() {
+	if e.owner == nil {
+		e.owner = new(owner)
+	}
+	if e.m.root == nil {
+		e.m.seed = maphash.MakeSeed()
+		e.m.root = &pnode[K, V]{owner: e.owner}
+	}
 }
 
 // Set sets the value of key.
 func (e *peditor[K, V]) Set(key K, val V) {
+	e.begin()
 	var added bool
 	e.m.root, added = e.set(e.m.root, pentry[K, V]{key, val}, maphash.Comparable(e.m.seed, key), 0)
 	if added {
@@ -146,6 +151,7 @@ func (e *peditor[K, V]) Delete(key K) bool {
 	if _, ok := e.m.Get(key); !ok {
 		return false
 	}
+	e.begin()
 	e.m.root = e.delete(e.m.root, key, maphash.Comparable(e.m.seed, key), 0)
 	e.m.n--
 	return true

@@ -74,6 +74,7 @@ func checkDiff(t *testing.T, old pmap[string, int], oldWant map[string]int, now 
 // TestMapCollisions puts entries into a leaf at the end of the hash, where equal hashes end up.
 func TestMapCollisions(t *testing.T) {
 	ed := pmap[string, int]{}.Edit()
+	ed.begin()
 	leaf := &pnode[string, int]{owner: ed.owner}
 	for i, k := range []string{"a", "b", "c"} {
 		leaf, _ = ed.set(leaf, pentry[string, int]{k, i + 1}, 0, hashBits+2)

@@ -1,6 +1,7 @@
 package wds
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"strings"
@@ -41,7 +42,7 @@ func (e *encoder) result() ([]byte, error) {
 	if e.err != nil {
 		return nil, e.err
 	}
-	return slices.Clip(e.buf), nil
+	return bytes.Clone(e.buf), nil // of the right size: bodies are kept for long
 }
 
 func (e *encoder) service(s *endpoints.Service) {
