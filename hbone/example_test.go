@@ -2,6 +2,7 @@ package hbone_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -140,7 +141,8 @@ func ExampleListen() {
 		Authority: "other.app.svc.cluster.local:80",
 		TLS:       exampleCA.Client(exampleCA.Issue("/ns/app/sa/web"), "/ns/app/sa/api"),
 	}}})
-	if hop, ok := err.(*hbone.HopError); ok {
+	var hop *hbone.HopError
+	if errors.As(err, &hop) {
 		fmt.Println(hop.Phase, hop.Authority, hop.Err)
 	}
 	// Output: connect other.app.svc.cluster.local:80 status 503 (Service Unavailable)

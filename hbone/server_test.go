@@ -131,7 +131,7 @@ func TestServerShutdownCutsAtTheEndOfItsContext(t *testing.T) {
 		if took := time.Since(began); took != time.Minute {
 			t.Errorf("took %v, want 1m", took)
 		}
-		if _, err := conn.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("read = %v, want an error that is no clean end", err)
 		}
 	})
@@ -184,7 +184,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 		if err := <-served; !errors.Is(err, context.Canceled) {
 			t.Errorf("Serve = %v, want context.Canceled", err)
 		}
-		if _, err := conn.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("read = %v, want an error", err)
 		}
 	})
@@ -213,7 +213,7 @@ func TestServerStreams(t *testing.T) {
 				c.Abort(errors.New("policy changed"))
 			}
 		}
-		if _, err := denied.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		if _, err := denied.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("the denied stream: %v, want an error", err)
 		}
 		wantEcho(t, conn, "still allowed")
@@ -242,7 +242,7 @@ func TestServerCredentialsExpireAndAreRevoked(t *testing.T) {
 		wantEcho(t, after, "hello")
 		before.Close()
 		creds.Revoke()
-		if _, err := after.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		if _, err := after.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("read on a revoked tunnel: %v, want an error", err)
 		}
 		synctest.Wait()

@@ -173,6 +173,38 @@ func TestDeadBackendGetsNoStreams(t *testing.T) {
 	})
 }
 
+// Two tunnels that turn out to lead to the same backend share its share.
+func TestLoadIsBalancedOverBackendsNotTunnels(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		for _, address := range []string{"pod-1:15008", "pod-2:15008"} {
+			w.pod(address, func(r *hbone.Request) {
+				if conn, err := r.Accept(http.Header{hbone.HeaderBackend: {address}}); err == nil {
+					conn.Close()
+				}
+			})
+		}
+		g := w.gateway(map[string][]string{reviews: {"pod-1:15008", "pod-2:15008"}})
+		g.reveal = false
+		g.pick = func([]string) int { return g.streams / 3 } // the first twice, then the second
+		tr := w.transport()
+		path := w.twoHops(reviews)
+		path.Spread = 2
+		count := map[string]int{}
+		for range 200 {
+			conn := mustDial(t, tr, path)
+			count[conn.Hops()[1].Backend.ID]++
+			conn.Close()
+			synctest.Wait()
+		}
+		if got := tr.Stats().Hops[1].Tunnels; got != 3 {
+			t.Fatalf("%d inner tunnels, want two to the first backend and one to the second", got)
+		}
+		if n := count["pod-2:15008"]; n < 90 || n > 110 {
+			t.Errorf("streams by backend: %v, want them to be equal", count)
+		}
+	})
+}
+
 func TestBackendSources(t *testing.T) {
 	tests := []struct {
 		name   string
