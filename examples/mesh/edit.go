@@ -89,6 +89,9 @@ func editDocuments(data []byte, f func(object, *yaml.Node) (bool, error)) ([]byt
 }
 
 func encodeDocuments(documents []*yaml.Node) ([]byte, error) {
+	if len(documents) == 0 {
+		return []byte{}, nil // the encoder cannot write nothing
+	}
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)

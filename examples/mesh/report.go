@@ -68,10 +68,16 @@ func (s *section) check(name, claim string, err error) {
 func (r *report) failed() []string {
 	var names []string
 	for _, s := range r.Sections {
-		for _, c := range s.Checks {
-			if !c.OK {
-				names = append(names, c.Name)
-			}
+		names = append(names, s.failed()...)
+	}
+	return names
+}
+
+func (s *section) failed() []string {
+	var names []string
+	for _, c := range s.Checks {
+		if !c.OK {
+			names = append(names, c.Name)
 		}
 	}
 	return names
@@ -94,7 +100,7 @@ func (r *report) writeJSON(w io.Writer) error {
 	return enc.Encode(r)
 }
 
-// writeTo prints one section for a person.
+// print shows a section for a person.
 func (s *section) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s\n", s.Title)
 	for _, t := range s.Tables {

@@ -30,6 +30,7 @@ func (s *story) requests(ctx context.Context, sec *section) error {
 	before := s.handshakes()
 	got := s.caller.requests(ctx, s.url(), requestCount)
 	after := s.handshakes()
+	s.leak()
 	got.table(sec)
 	connections := s.world.events.outbound(east)
 	s.showHops(sec, connections)

@@ -33,6 +33,8 @@ type story struct {
 	// before is called when a step is prepared and before it is judged. Tests
 	// break things here.
 	before func(ctx context.Context, step string) error
+	// leak is called while the requests of the story are judged.
+	leak func()
 	// attack is what those who must be refused present. Tests arm them with
 	// what they lack.
 	attack attack
@@ -62,7 +64,7 @@ func (s *story) steps() []step {
 
 // newStory finds in the facts what the story needs.
 func newStory(w *world, out io.Writer) (*story, error) {
-	s := &story{world: w, out: out, before: func(context.Context, string) error { return nil }}
+	s := &story{world: w, out: out, before: func(context.Context, string) error { return nil }, leak: func() {}}
 	s.attack = newAttack(w)
 	facts := w.clusters[east].facts
 	var err error
