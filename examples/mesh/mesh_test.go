@@ -276,7 +276,9 @@ func removePolicies(ctx context.Context, s *story) error {
 	})
 }
 
-func closeWestGateway(_ context.Context, s *story) error { return s.world.clusters[west].gateway.Close() }
+func closeWestGateway(_ context.Context, s *story) error {
+	return s.world.clusters[west].gateway.Close()
+}
 
 func TestRun(t *testing.T) {
 	clusters := t.TempDir()
