@@ -46,8 +46,10 @@ type Server struct {
 	// HTTP2 tunes the tunnels.
 	HTTP2 HTTP2
 
-	// Refused is told of each connection that came to no tunnel: no or a bad
-	// client certificate, a client that gave up, no HTTP/2. It may be nil.
+	// Refused is told of each connection that came to no tunnel (no or a bad
+	// client certificate, a client that gave up, no HTTP/2), and of each tunnel
+	// that was cut because its credentials were revoked. It may be nil, and is
+	// called from several goroutines.
 	Refused func(*RefusedError)
 
 	// Logger hears of tunnels that failed, at debug level. If nil, silence.

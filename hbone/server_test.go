@@ -249,6 +249,10 @@ func TestServerCredentialsExpireAndAreRevoked(t *testing.T) {
 		if len(refused.all) == 0 || !errors.Is(refused.all[0], hbone.ErrRevoked) {
 			t.Errorf("the server reports %v, want ErrRevoked", refused)
 		}
+		_, err := tr.Dial(context.Background(), w.oneHop())
+		if wantHop(t, err, 0, hbone.PhaseHTTP2); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("dial with a revoked certificate: %v", err)
+		}
 	})
 }
 

@@ -40,6 +40,13 @@ func (t *serverTunnel) serve(ctx context.Context) error {
 		t.nc.Close()
 		return t.refused(PhaseTLS, err)
 	}
+	drainAt, cut := t.server.TLS.Retire(state)
+	select {
+	case <-cut:
+		nc.Close()
+		return t.refused(PhaseTLS, ErrRevoked)
+	default:
+	}
 	cfg := t.server.HTTP2.config(limit(t.server.HandshakeTimeout), t.server.Logger)
 	cfg.MaxConcurrentStreams = t.server.MaxStreams
 	defer t.end()
@@ -52,7 +59,7 @@ func (t *serverTunnel) serve(ctx context.Context) error {
 	if err != nil {
 		return t.refused(PhaseHTTP2, err)
 	}
-	return t.watch(ctx, conn, state)
+	return t.watch(ctx, conn, drainAt, cut)
 }
 
 // beginHandler counts a handler as running, unless the tunnel has ended and
@@ -97,8 +104,7 @@ func (t *serverTunnel) handshake(ctx context.Context) (net.Conn, tls.ConnectionS
 }
 
 // watch waits for the end, and brings it about when it is time.
-func (t *serverTunnel) watch(ctx context.Context, conn *h2.Conn, state tls.ConnectionState) error {
-	drainAt, cut := t.server.TLS.Retire(state)
+func (t *serverTunnel) watch(ctx context.Context, conn *h2.Conn, drainAt time.Time, cut <-chan struct{}) error {
 	timer := newTimerAt(drainAt)
 	defer timer.Stop()
 	if t.opened(conn) {
