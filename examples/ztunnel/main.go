@@ -219,7 +219,10 @@ func (o *options) answerReadiness(ctx context.Context, proxy *ztunnel.Proxy, std
 // log writes the access log.
 func (o *options) log(c ztunnel.Connection) {
 	level := slog.LevelInfo
-	if c.Err != nil {
+	switch {
+	case errors.Is(c.Err, io.EOF) && c.Direction == ztunnel.Inbound:
+		level = slog.LevelDebug // a client that only looked which pod it would reach
+	case c.Err != nil:
 		level = slog.LevelWarn
 	}
 	attrs := []any{"direction", c.Direction, "workload", c.Workload}
