@@ -56,10 +56,10 @@ type Credentials struct {
 	source  Source
 	peers   peerSet
 	now     func() time.Time
-	config  *tls.Config
 	origin  string // names the source in Key
 	pqOnly  bool
 	mu      sync.Mutex
+	config  *tls.Config // replaced with its sessions, never changed
 	key     string      // cached for keyID
 	keyID   spiffeid.ID // the local identity that key was made for
 	current served      // what the last handshakes presented
@@ -123,7 +123,7 @@ func (c *Credentials) newConfig(cfg Config) *tls.Config {
 	t.InsecureSkipVerify = true
 	t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.present() }
 	if cfg.Resumption {
-		t.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+		t.ClientSessionCache = c.newSessions(nil)
 	}
 	return t
 }
@@ -131,13 +131,21 @@ func (c *Credentials) newConfig(cfg Config) *tls.Config {
 // Config returns the TLS configuration of the hop. It fails with a LocalError
 // if the source has no certificate that is valid now, so that nothing is dialed
 // in vain. The configuration is shared between calls: clone it to change it.
-// It stays good when the source gets new certificates.
+// It stays good when the source gets new certificates; but it resumes sessions
+// of the certificate only that it was made for.
 func (c *Credentials) Config(ctx context.Context) (*tls.Config, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if _, err := c.local(); err != nil {
+	svid, err := c.local()
+	if err != nil {
 		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s, ok := c.config.ClientSessionCache.(*sessions); ok && !s.leaf.Equal(svid.Certificates[0]) {
+		c.config = c.config.Clone()
+		c.config.ClientSessionCache = c.newSessions(svid.Certificates[0])
 	}
 	return c.config, nil
 }

@@ -3,7 +3,9 @@ package identity
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/binary"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +26,7 @@ const maxFile = 1 << 20
 // FilesConfig names the files of a source. All are PEM.
 type FilesConfig struct {
 	Certificates string // leaf first, then intermediates
-	Key          string // PKCS #8
+	Key          string // PKCS #8, SEC 1 or PKCS #1
 	Roots        string // of our own trust domain
 
 	// Federated names a file of roots for each further trust domain.
@@ -163,7 +165,11 @@ func readBounded(name string) ([]byte, error) {
 // parse checks that the key belongs to the certificate (a writer may be halfway
 // through) and that every file of roots has one.
 func (f *Files) parse(content map[string][]byte) (*x509svid.SVID, []*x509bundle.Bundle, error) {
-	svid, err := x509svid.Parse(content[f.cfg.Certificates], content[f.cfg.Key])
+	key, err := toPKCS8(content[f.cfg.Key])
+	if err != nil {
+		return nil, nil, fmt.Errorf("identity: %s: %w", f.cfg.Key, err)
+	}
+	svid, err := x509svid.Parse(content[f.cfg.Certificates], key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("identity: %s with key %s: %w", f.cfg.Certificates, f.cfg.Key, err)
 	}
@@ -183,6 +189,37 @@ func (f *Files) parse(content map[string][]byte) (*x509svid.SVID, []*x509bundle.
 		bundles = append(bundles, b)
 	}
 	return svid, bundles, nil
+}
+
+// toPKCS8 rewrites a key of the older forms SEC 1 and PKCS #1, which Istio's
+// agent and openssl write, to the only one that go-spiffe reads.
+func toPKCS8(content []byte) ([]byte, error) {
+	for rest := content; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return content, nil
+		}
+		var key any
+		var err error
+		switch block.Type {
+		case "EC PRIVATE KEY":
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		case "RSA PRIVATE KEY":
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case "PRIVATE KEY":
+			return content, nil
+		default: // such as EC PARAMETERS, which the key repeats
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			return nil, err
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+	}
 }
 
 func parseRoots(td spiffeid.TrustDomain, name string, content map[string][]byte) (*x509bundle.Bundle, error) {

@@ -3,6 +3,13 @@ package identity
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"log/slog"
 	"os"
@@ -55,6 +62,57 @@ func serialOf(t testing.TB, src Source) string {
 		t.Fatal(err)
 	}
 	return svid.Certificates[0].SerialNumber.String()
+}
+
+// TestFilesKeyForms reads keys as Istio's agent writes them: in the older forms,
+// unless it is told PKCS8_KEY=true.
+func TestFilesKeyForms(t *testing.T) {
+	ca := newTestCA(t, east)
+	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecDER, err := x509.MarshalECPrivateKey(ecKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parameters := pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7}})
+	ecPEM := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: ecDER})
+	for _, tc := range []struct {
+		name string
+		key  crypto.Signer
+		pem  []byte
+	}{
+		{"SEC 1", ecKey, ecPEM},
+		{"SEC 1 after its parameters, as of openssl", ecKey, append(parameters, ecPEM...)},
+		{"PKCS 1", rsaKey, pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rsaKey)})},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := IstioFiles(t.TempDir())
+			writeFiles(t, cfg, ca, bob)
+			chain, err := ca.Sign(tc.key.Public(), bob, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, cfg.Certificates, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: chain[0].Raw}))
+			writeFile(t, cfg.Key, tc.pem)
+			f, err := OpenFiles(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := serialOf(t, f); got != chain[0].SerialNumber.String() {
+				t.Errorf("serves certificate %s", got)
+			}
+			writeFile(t, cfg.Key, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: []byte("broken")}))
+			if _, err := f.Reload(); err == nil || !strings.Contains(err.Error(), cfg.Key) {
+				t.Errorf("broken key: %v, want an error that names %s", err, cfg.Key)
+			}
+		})
+	}
 }
 
 func TestFilesLayouts(t *testing.T) {

@@ -4,6 +4,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"testing"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
 // resumable returns two sides that resume, and their sources.
@@ -84,6 +87,41 @@ func TestResumptionIsVerified(t *testing.T) {
 		c, _ := connect(client, server)
 		wantRefusal(t, c.err, CheckRevoked)
 	})
+}
+
+// TestNewCertificateIsPresented changes the client's certificate between two
+// connections. A resumed session would speak for the old one.
+func TestNewCertificateIsPresented(t *testing.T) {
+	dave := spiffeid.RequireFromString("spiffe://east.example/ns/app/sa/dave")
+	for _, next := range []spiffeid.ID{alice, dave} {
+		t.Run(next.Path(), func(t *testing.T) {
+			ca := newTestCA(t, east)
+			src := newTestSource(t, ca, alice)
+			creds := mustClient(t, Config{Source: src, Peers: onlyID(bob), Resumption: true})
+			server := configOf(t, mustServer(t, Config{Source: newTestSource(t, ca, bob), Peers: onlyID(alice, dave), Resumption: true}))
+			old := configOf(t, creds)
+			if c, s := connect(old, server); c.err != nil || s.err != nil {
+				t.Fatalf("first connection: %v, %v", c.err, s.err)
+			}
+			svid, err := ca.Issue(next, time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			src.SetSVID(svid)
+			for _, client := range []*tls.Config{configOf(t, creds), old} {
+				c, s := connect(client, server)
+				if c.err != nil || s.err != nil {
+					t.Fatalf("next connection: %v, %v", c.err, s.err)
+				}
+				if !s.state.PeerCertificates[0].Equal(svid.Certificates[0]) {
+					t.Errorf("resumed %t: the server saw the old certificate", s.state.DidResume)
+				}
+			}
+			if c, s := connect(configOf(t, creds), server); c.err != nil || s.err != nil || !s.state.DidResume {
+				t.Errorf("with the new certificate: %v, %v, resumed %t", c.err, s.err, s.state.DidResume)
+			}
+		})
+	}
 }
 
 func rootOf(t *testing.T, src *Memory) *x509.Certificate {
