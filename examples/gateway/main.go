@@ -70,6 +70,10 @@ func run(ctx context.Context, args []string, getenv cmdline.Getenv, stdout, stde
 	if err != nil {
 		return err
 	}
+	td, err := spiffeid.TrustDomainFromString(*o.trustDomain)
+	if err != nil {
+		return &cmdline.UsageError{Err: fmt.Errorf("-trust-domain: %w", err)}
+	}
 	pods, underlay, err := o.pods.Open()
 	if err != nil {
 		return err
@@ -88,24 +92,23 @@ func run(ctx context.Context, args []string, getenv cmdline.Getenv, stdout, stde
 		return err
 	}
 	defer session.Close()
-	g, err := o.gateway(ctx, session, pods)
+	g, err := o.gateway(ctx, td, session, pods)
+	if ctx.Err() != nil {
+		return nil // interrupted before there was a certificate
+	}
 	if err != nil {
 		return err
 	}
+	defer g.Close()
 	l, err := underlay.Listen(ctx, "tcp", *o.listen)
 	if err != nil {
-		g.Close()
-		return err
+		return fmt.Errorf("-listen: %w", err)
 	}
 	return o.serve(ctx, session, g, l, stdout)
 }
 
-// gateway waits for the gateway's certificate.
-func (o *options) gateway(ctx context.Context, session *discovery.Session, pods *podnet.Network) (*gateway.Gateway, error) {
-	td, err := spiffeid.TrustDomainFromString(*o.trustDomain)
-	if err != nil {
-		return nil, fmt.Errorf("-trust-domain: %w", err)
-	}
+// gateway waits for the gateway's certificate, however long the CA is away.
+func (o *options) gateway(ctx context.Context, td spiffeid.TrustDomain, session *discovery.Session, pods *podnet.Network) (*gateway.Gateway, error) {
 	id, err := identity.WorkloadID(td, *o.namespace, *o.account)
 	if err != nil {
 		return nil, err
@@ -129,10 +132,10 @@ func (o *options) gateway(ctx context.Context, session *discovery.Session, pods 
 func (o *options) serve(ctx context.Context, session *discovery.Session, g *gateway.Gateway, l net.Listener, stdout io.Writer) error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	failed := make(chan error, 1)
+	failed := make(chan error, 2)
 	serving, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	running.Go(func() { session.Run(serving) })
+	running.Go(func() { failed <- session.Run(serving) })
 	running.Go(func() { failed <- g.Serve(serving, l) })
 	fmt.Fprintf(stdout, "gateway of %s serves %s\n", *o.control.Cluster, *o.listen)
 	select {

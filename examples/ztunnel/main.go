@@ -26,6 +26,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -92,7 +93,7 @@ func run(ctx context.Context, args []string, getenv cmdline.Getenv, stdout, stde
 	}
 	td, err := spiffeid.TrustDomainFromString(*o.trustDomain)
 	if err != nil {
-		return fmt.Errorf("-trust-domain: %w", err)
+		return &cmdline.UsageError{Err: fmt.Errorf("-trust-domain: %w", err)}
 	}
 	pods, underlay, err := o.pods.Open()
 	if err != nil {
@@ -154,17 +155,22 @@ func (o *options) serve(ctx context.Context, session *discovery.Session, proxy *
 		l, err := net.Listen("tcp", e.listen)
 		if err != nil {
 			cancel(err)
-			return err
+			return fmt.Errorf("-expose: %w", err)
 		}
 		fmt.Fprintf(stdout, "ztunnel of %s passes %s on to %s\n", *o.node, l.Addr(), e.pod)
 		part(func(ctx context.Context) error { return expose.TCP(ctx, l, pods.DialContext, e.pod) })
 	}
-	if err := o.answerReadiness(ctx, proxy, stdout); err != nil {
-		cancel(err)
-		return err
+	if *o.readiness != "" {
+		l, err := net.Listen("tcp", *o.readiness)
+		if err != nil {
+			cancel(err)
+			return fmt.Errorf("-readiness: %w", err)
+		}
+		fmt.Fprintf(stdout, "ztunnel of %s answers http://%s/healthz/ready\n", *o.node, l.Addr())
+		part(func(ctx context.Context) error { return answerReadiness(ctx, l, proxy) })
 	}
 	part(func(ctx context.Context) error {
-		if err := awaitReady(ctx, proxy); err != nil {
+		if err := proxy.AwaitReady(ctx); err != nil {
 			return err
 		}
 		fmt.Fprintf(stdout, "ztunnel of %s serves its pods\n", *o.node)
@@ -177,43 +183,22 @@ func (o *options) serve(ctx context.Context, session *discovery.Session, proxy *
 	return nil
 }
 
-const readinessInterval = 20 * time.Millisecond
-
-func awaitReady(ctx context.Context, proxy *ztunnel.Proxy) error {
-	ticker := time.NewTicker(readinessInterval)
-	defer ticker.Stop()
-	for !proxy.Ready() {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-// answerReadiness answers as ztunnel does on its port 15021.
-func (o *options) answerReadiness(ctx context.Context, proxy *ztunnel.Proxy, stdout io.Writer) error {
-	if *o.readiness == "" {
-		return nil
-	}
-	l, err := net.Listen("tcp", *o.readiness)
-	if err != nil {
-		return err
-	}
+// answerReadiness answers as ztunnel does on its port 15021: once ready, it is
+// ready for good, whatever pods come.
+func answerReadiness(ctx context.Context, l net.Listener, proxy *ztunnel.Proxy) error {
+	var once atomic.Bool
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if !proxy.Ready() {
+		if !once.Load() && !proxy.Ready() {
 			http.Error(w, "not ready", http.StatusInternalServerError)
 			return
 		}
+		once.Store(true)
 		fmt.Fprintln(w, "ready")
 	})
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	go s.Serve(l)
-	context.AfterFunc(ctx, func() { s.Close() })
-	fmt.Fprintf(stdout, "ztunnel of %s answers http://%s/healthz/ready\n", *o.node, l.Addr())
-	return nil
+	defer context.AfterFunc(ctx, func() { s.Close() })()
+	return s.Serve(l)
 }
 
 // log writes the access log.

@@ -24,6 +24,10 @@ type Pick = lb.Pick[Backend]
 type Config struct {
 	// Usable says which workloads can be reached at all. Default: all.
 	Usable func(*endpoints.Workload) bool
+	// AnyLocality takes all backends alike, wherever they are. It is for those
+	// who choose on behalf of a client that has made that choice already.
+	// Default: as the load balancing of each service prefers.
+	AnyLocality bool
 	// Algorithm and Outlier are those of lb.Config, with its defaults.
 	Algorithm lb.Algorithm
 	Outlier   lb.Outlier
@@ -115,7 +119,7 @@ func (c *Chooser) fill(old *servicePort, s *endpoints.ServiceEntry, port endpoin
 		}
 		sp.balancer = b
 	}
-	if err := sp.balancer.SetPolicy(policy(s.LoadBalancing)); err != nil {
+	if err := sp.balancer.SetPolicy(c.policy(s.LoadBalancing)); err != nil {
 		return nil, err
 	}
 	return sp, sp.balancer.Update(c.targets(s, port))
@@ -174,12 +178,21 @@ func Locality(w *endpoints.Workload) lb.Locality {
 
 // policy reads what WDS says of a service; the numbers of both packages are
 // those of WDS.
-func policy(l *endpoints.LoadBalancing) lb.Policy {
+func (c *Chooser) policy(l *endpoints.LoadBalancing) lb.Policy {
 	if l == nil {
 		return lb.Policy{}
 	}
 	p := lb.Policy{Mode: lb.Mode(l.Mode), Health: lb.HealthPolicy(l.HealthPolicy)}
+	if c.cfg.AnyLocality && p.Mode != lb.Passthrough {
+		p.Mode = lb.Standard
+		return p
+	}
 	for _, s := range l.Preference {
+		if s > endpoints.SameNetwork && p.Mode == lb.Failover {
+			// A preference of a newer control plane. Nobody is refused for want
+			// of it, unlike under STRICT, so the ones before it decide.
+			break
+		}
 		if s != endpoints.SameUnspecified {
 			p.Preferences = append(p.Preferences, lb.Scope(s))
 		}

@@ -116,13 +116,13 @@ func AddPodNetwork(fs *flag.FlagSet) PodNetwork {
 // Open opens the networks. Closing the first leaves the second alone.
 func (p PodNetwork) Open() (pods, underlay *podnet.Network, err error) {
 	if *p.pods == "" || *p.underlay == "" {
-		return nil, nil, errors.New("-podnet and -underlay are required")
+		return nil, nil, &UsageError{Err: errors.New("-podnet and -underlay are required")}
 	}
 	var cidrs []netip.Prefix
 	for _, text := range strings.Split(*p.cidrs, ",") {
 		cidr, err := netip.ParsePrefix(strings.TrimSpace(text))
 		if err != nil {
-			return nil, nil, fmt.Errorf("-pod-cidrs: %w", err)
+			return nil, nil, &UsageError{Err: fmt.Errorf("-pod-cidrs: %w", err)}
 		}
 		cidrs = append(cidrs, cidr)
 	}

@@ -56,7 +56,11 @@ func TokenFile(path string) func() (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("discovery: token: %w", err)
 		}
-		return strings.TrimSpace(string(token)), nil
+		text := strings.TrimSpace(string(token))
+		if text == "" {
+			return "", fmt.Errorf("discovery: token: %s is empty", path)
+		}
+		return text, nil
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 
 	"google.golang.org/grpc"
 
@@ -85,9 +86,24 @@ func Connect(c ControlPlane, p Proxy, store xds.Store, logger *slog.Logger) (*Se
 	}, nil
 }
 
-// Run keeps the State up to date until ctx ends. An absent control plane is no
-// reason to return.
-func (s *Session) Run(ctx context.Context) error { return s.Client.Run(ctx) }
+// Run keeps the State up to date until ctx ends, or the Session is closed. An
+// absent control plane is no reason to return.
+func (s *Session) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer cancel()
+	for _, t := range s.Client.Types {
+		waiting.Go(func() {
+			select {
+			case <-s.Client.Synced(t.URL):
+				s.State.Complete(t.URL)
+			case <-ctx.Done():
+			}
+		})
+	}
+	return s.Client.Run(ctx)
+}
 
 // Close ends Run, and the renewing of certificates.
 func (s *Session) Close() error {

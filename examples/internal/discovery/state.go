@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -18,18 +19,27 @@ import (
 // come from one xds.Client.
 type State struct {
 	index    endpoints.Store
-	policies atomic.Pointer[authz.Set]
+	known    atomic.Bool
+	policies atomic.Pointer[authz.Set] // nil until they are complete
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows
 	byName   map[string]authz.Policy
+	compiled *authz.Set
+	complete bool // compiled is to be shown
 	watchers []func()
+
+	notifying sync.Mutex // lets watchers be called one at a time
 }
 
 // Index returns the current services and workloads.
 func (s *State) Index() *endpoints.Index { return s.index.Index() }
 
-// Policies returns the current authorization policies. Before the first ones
-// came it is nil.
+// Known reports whether Index has been complete once. Before that, what it does
+// not have may exist all the same.
+func (s *State) Known() bool { return s.known.Load() }
+
+// Policies returns the current authorization policies. It is nil until all of
+// them have come: what some allow, one that is still missing may deny.
 func (s *State) Policies() *authz.Set { return s.policies.Load() }
 
 // OnChange calls f after every update from now on, one call at a time.
@@ -48,6 +58,32 @@ func (s *State) Types() []xds.Type {
 	}
 }
 
+// Complete says that all there is of a type has come, as xds.Client.Synced
+// tells. A mesh may have no policy at all: then nothing else says so.
+func (s *State) Complete(typeURL string) {
+	switch typeURL {
+	case wds.AddressTypeURL:
+		s.known.Store(true)
+	case wds.AuthorizationTypeURL:
+		s.completePolicies()
+	}
+	s.notify()
+}
+
+func (s *State) completePolicies() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.compiled == nil {
+		none, err := authz.Compile(nil)
+		if err != nil {
+			return // which leaves everything closed
+		}
+		s.compiled = none
+	}
+	s.complete = true
+	s.policies.Store(s.compiled)
+}
+
 func (s *State) applyAddresses(u xds.Update) map[string]error {
 	delta := endpoints.Delta{Removed: u.Removals}
 	rejected := map[string]error{}
@@ -60,11 +96,25 @@ func (s *State) applyAddresses(u xds.Update) map[string]error {
 		delta.Upserts = append(delta.Upserts, res)
 	}
 	s.index.Apply(delta)
+	if u.Stored && len(rejected) == 0 {
+		s.known.Store(true)
+	}
 	s.notify()
 	return rejected
 }
 
 func (s *State) applyPolicies(u xds.Update) map[string]error {
+	rejected := s.updatePolicies(u)
+	if u.Stored && len(rejected) == 0 {
+		s.completePolicies()
+	}
+	s.notify()
+	return rejected
+}
+
+func (s *State) updatePolicies(u xds.Update) map[string]error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	next := maps.Clone(s.byName)
 	if next == nil {
 		next = map[string]authz.Policy{}
@@ -77,7 +127,7 @@ func (s *State) applyPolicies(u xds.Update) map[string]error {
 		p, err := decodePolicy(r)
 		if err != nil {
 			// The old form stays, if there is one: without it more might be
-			// allowed. A workload whose policy never came is closed.
+			// allowed. Workloads that name a policy that never came are closed.
 			rejected[r.Name] = err
 			continue
 		}
@@ -87,9 +137,10 @@ func (s *State) applyPolicies(u xds.Update) map[string]error {
 	if err != nil {
 		return rejectAll(u, err)
 	}
-	s.byName = next
-	s.policies.Store(set)
-	s.notify()
+	s.byName, s.compiled = next, set
+	if s.complete {
+		s.policies.Store(set)
+	}
 	return rejected
 }
 
@@ -103,15 +154,19 @@ func decodePolicy(r xds.Resource) (authz.Policy, error) {
 	return p, err
 }
 
+var errTogether = errors.New("the policies do not fit together")
+
 func rejectAll(u xds.Update, err error) map[string]error {
 	rejected := map[string]error{}
 	for _, r := range u.Upserts {
-		rejected[r.Name] = errors.Join(errors.New("the policies do not fit together"), err)
+		rejected[r.Name] = fmt.Errorf("%w: %w", errTogether, err)
 	}
 	return rejected
 }
 
 func (s *State) notify() {
+	s.notifying.Lock()
+	defer s.notifying.Unlock()
 	s.mu.Lock()
 	watchers := slices.Clone(s.watchers)
 	s.mu.Unlock()

@@ -37,6 +37,10 @@ func TCP(ctx context.Context, l net.Listener, dial Dial, address string) error {
 func pass(ctx context.Context, conn net.Conn, dial Dial, address string) {
 	inside, err := dial(ctx, "tcp", address)
 	if err != nil {
+		// A reset: a clean end would look like an empty answer.
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
 		conn.Close()
 		return
 	}

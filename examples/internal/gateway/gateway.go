@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -82,7 +84,8 @@ func New(cfg Config) (*Gateway, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{cfg: cfg}
-	g.backends = backends.NewChooser(backends.Config{Usable: g.reachable, Rand: cfg.Rand})
+	// The client has made its choice of places already, and knows where it is.
+	g.backends = backends.NewChooser(backends.Config{Usable: g.reachable, AnyLocality: true, Rand: cfg.Rand})
 	cfg.State.OnChange(func() { g.backends.Forget(cfg.State.Index()) })
 	g.server = &hbone.Server{
 		TLS:     creds,
@@ -111,10 +114,16 @@ func (g *Gateway) reachable(w *endpoints.Workload) bool {
 // serve answers one outer CONNECT: 200 only once a backend is connected.
 func (g *Gateway) serve(r *hbone.Request) {
 	event := Connection{Authority: r.Authority(), Status: http.StatusOK}
-	if id, err := identity.PeerID(r.TLS()); err == nil {
-		event.Peer = id.String()
+	id, err := identity.PeerID(r.TLS())
+	if err != nil { // cannot be: the handshake has verified it
+		event.Err, event.Status = err, http.StatusUnauthorized
+		g.cfg.Observe(event)
+		r.Reject(event.Status)
+		return
 	}
-	backend, pick, err := g.connect(r)
+	event.Peer = id.String()
+	namespace, _, _ := identity.SplitWorkloadID(id)
+	backend, pick, err := g.connect(r, namespace)
 	if err != nil {
 		event.Err, event.Status = err, statusOf(err)
 		g.cfg.Observe(event)
@@ -125,12 +134,16 @@ func (g *Gateway) serve(r *hbone.Request) {
 	// The client learns which backend its stream is pinned to, so that it can
 	// keep inner tunnels to several of them.
 	conn, err := r.Accept(http.Header{hbone.HeaderBackend: {pick.Value.UID}})
-	if err != nil {
+	if err != nil { // the client is gone
 		backend.Close()
 		pick.Done(lb.Outcome{})
+		event.Err, event.Status = err, 0
+		g.cfg.Observe(event)
 		return
 	}
 	g.cfg.Observe(event)
+	// The request's context ends with the stream, which the Relay notices by
+	// itself, and so can tell a clean end.
 	_, err = hbone.Relay(context.WithoutCancel(r.Context()), g.tapped(conn), backend)
 	pick.Done(lb.Outcome{})
 	if err != nil {
@@ -142,6 +155,7 @@ func (g *Gateway) serve(r *hbone.Request) {
 // serve.
 type AuthorityError struct {
 	Authority string
+	Status    int // 400 if it is malformed, else 404
 	Reason    string
 }
 
@@ -149,11 +163,21 @@ func (e *AuthorityError) Error() string {
 	return fmt.Sprintf("authority %.300q: %s", e.Authority, e.Reason)
 }
 
-// connect finds a backend for an authority and dials it; another one, if it
-// does not answer.
-func (g *Gateway) connect(r *hbone.Request) (net.Conn, backends.Pick, error) {
-	s, port, err := g.service(r.Authority())
+// ErrNotReady refuses clients as long as the control plane has not told all
+// there is: they had better go to another gateway.
+var ErrNotReady = errors.New("it is not known yet what there is to serve")
+
+// connect finds a backend for an authority, as a client of that namespace means
+// it, and dials it; another one, if it does not answer.
+func (g *Gateway) connect(r *hbone.Request, namespace string) (net.Conn, backends.Pick, error) {
+	if !g.cfg.State.Known() {
+		return nil, backends.Pick{}, ErrNotReady
+	}
+	s, port, err := g.service(r.Authority(), namespace)
 	if err != nil {
+		return nil, backends.Pick{}, err
+	}
+	if s, port, err = g.waypoint(s, port); err != nil {
 		return nil, backends.Pick{}, err
 	}
 	var tried []lb.ID
@@ -161,14 +185,18 @@ func (g *Gateway) connect(r *hbone.Request) (net.Conn, backends.Pick, error) {
 	for range maxAttempts {
 		pick, err := g.backends.Pick(s, port, lb.Locality{Network: g.cfg.Network}, tried)
 		if err != nil {
-			return nil, backends.Pick{}, errors.Join(append(failures, err)...)
+			failures = append(failures, err)
+			break
 		}
 		conn, err := g.dial(r.Context(), pick.Value)
 		if err == nil {
 			return conn, pick, nil
 		}
 		pick.Done(lb.Outcome{Err: err})
-		failures = append(failures, err)
+		failures = append(failures, fmt.Errorf("%s: %w", pick.Value.UID, err))
+		if r.Context().Err() != nil {
+			break
+		}
 		tried = append(tried, pick.ID)
 	}
 	return nil, backends.Pick{}, errors.Join(failures...)
@@ -181,35 +209,61 @@ func (g *Gateway) dial(ctx context.Context, b backends.Backend) (net.Conn, error
 }
 
 // service finds what an authority names: "hostname:port" as ztunnel writes it,
-// or "VIP:port", which Istio's gateway takes as well.
-func (g *Gateway) service(authority string) (*endpoints.ServiceEntry, uint16, error) {
+// or "VIP:port", which Istio's gateway takes as well. A service that is private
+// to its namespace is there for clients that have proved to be of that.
+func (g *Gateway) service(authority, namespace string) (*endpoints.ServiceEntry, uint16, error) {
 	host, portText, err := net.SplitHostPort(authority)
-	if err != nil {
-		return nil, 0, &AuthorityError{authority, "not host:port"}
+	if err != nil || host == "" {
+		return nil, 0, &AuthorityError{authority, http.StatusBadRequest, "not host:port"}
 	}
-	port, err := strconv.ParseUint(portText, 10, 16)
+	number, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil {
-		return nil, 0, &AuthorityError{authority, "bad port"}
+		return nil, 0, &AuthorityError{authority, http.StatusBadRequest, "bad port"}
 	}
+	index, port := g.cfg.State.Index(), uint16(number)
 	var s *endpoints.ServiceEntry
 	if ip, err := netip.ParseAddr(host); err == nil {
-		s = g.cfg.State.Index().ServiceByAddr(g.cfg.Network, ip.Unmap(), "")
+		s = index.ServiceByAddr(g.cfg.Network, ip.Unmap(), namespace)
 	} else {
-		s = g.cfg.State.Index().ServiceByHostname(host, "")
+		s = index.ServiceByHostname(host, namespace)
 	}
 	if s == nil {
-		return nil, 0, &AuthorityError{authority, "no global service of this network"}
+		return nil, 0, &AuthorityError{authority, http.StatusNotFound, "no global service of this network"}
 	}
-	return s, uint16(port), nil
+	if !slices.ContainsFunc(s.Ports, func(p endpoints.Port) bool { return p.ServicePort == port }) {
+		return nil, 0, &AuthorityError{authority, http.StatusNotFound, "the service has no such port"}
+	}
+	return s, port, nil
 }
 
-// statusOf is what a client is told: 404 for what is not served here, 503 for
-// what does not answer.
+// waypoint returns the service that connections to s go to: its waypoint, if
+// it has one, since that enforces what nobody else does. Istio's gateway passes
+// it by if the client says that it is a waypoint itself; we take no client's
+// word for that.
+func (g *Gateway) waypoint(s *endpoints.ServiceEntry, port uint16) (*endpoints.ServiceEntry, uint16, error) {
+	w := s.Waypoint
+	if w == nil {
+		return s, port, nil
+	}
+	index := g.cfg.State.Index()
+	var found *endpoints.ServiceEntry
+	if w.Hostname != "" {
+		found = index.Service(endpoints.ServiceKey(w.Namespace, w.Hostname))
+	} else {
+		found = index.ServiceByAddr(w.Address.Network, w.Address.Addr(), s.Namespace)
+	}
+	if found == nil {
+		return nil, 0, fmt.Errorf("nothing is known of waypoint %s of service %s", w, s.Key())
+	}
+	return found, cmp.Or(w.Port, inboundPort), nil
+}
+
+// statusOf is what a client is told: what an AuthorityError says, or 503 if
+// nothing answers.
 func statusOf(err error) int {
 	var authority *AuthorityError
-	var port *backends.PortError
-	if errors.As(err, &authority) || errors.As(err, &port) {
-		return http.StatusNotFound
+	if errors.As(err, &authority) {
+		return authority.Status
 	}
 	return http.StatusServiceUnavailable
 }

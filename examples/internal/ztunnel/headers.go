@@ -24,7 +24,7 @@ const (
 func baggage(w *endpoints.Workload) string {
 	var members []string
 	add := func(key, value string) {
-		if value != "" && !strings.ContainsAny(value, ",;=\r\n") {
+		if value != "" && !strings.ContainsFunc(value, unfit) {
 			members = append(members, key+"="+value)
 		}
 	}
@@ -37,6 +37,9 @@ func baggage(w *endpoints.Workload) string {
 	add("cloud.availability_zone", w.Locality.Zone)
 	return strings.Join(members, ",")
 }
+
+// unfit characters would end a member, or make a header that cannot be sent.
+func unfit(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(",;=", c) }
 
 // tunnelHeader goes with a CONNECT that many connections of a pod share.
 func tunnelHeader(source *endpoints.Workload) http.Header {

@@ -17,30 +17,23 @@ import (
 	"github.com/eastwest-mesh/eastwest/identity"
 )
 
-// startInbound accepts the pod's part of the mesh on its own port 15008.
-func (d *pod) startInbound(ctx context.Context) error {
+// newInbound returns a server for the pod's part of the mesh.
+func (d *pod) newInbound(ctx context.Context) (*hbone.Server, error) {
 	creds, err := identity.NewServer(identity.Config{
 		Source: d.source,
 		Peers:  identity.Peers{TrustDomains: []spiffeid.TrustDomain{d.proxy.cfg.TrustDomain}},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d.inbound = &hbone.Server{TLS: creds, Handler: func(r *hbone.Request) { d.serveInbound(ctx, r) }, Logger: d.proxy.cfg.Logger}
-	d.inbound.Refused = func(err *hbone.RefusedError) {
-		d.proxy.cfg.Observe(Connection{Direction: Inbound, Workload: d.workload.Load().UID, Err: err})
-	}
-	l, err := d.listen(ctx, InboundPort)
-	if err != nil {
-		return err
-	}
-	d.serve("HBONE", func() error {
-		if err := d.inbound.Serve(ctx, l); !errors.Is(err, context.Canceled) {
-			return err
-		}
-		return nil
-	})
-	return nil
+	return &hbone.Server{
+		TLS:     creds,
+		Handler: func(r *hbone.Request) { d.serveInbound(ctx, r) },
+		Refused: func(err *hbone.RefusedError) {
+			d.proxy.cfg.Observe(Connection{Direction: Inbound, Workload: d.uid(), Err: err})
+		},
+		Logger: d.proxy.cfg.Logger,
+	}, nil
 }
 
 // A refusal is a CONNECT that gets a status other than 200. The reason is for
@@ -57,38 +50,42 @@ func refuse(status int, format string, args ...any) error {
 	return &refusal{status, fmt.Errorf(format, args...)}
 }
 
+func statusOf(err error) int {
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return refused.status
+	}
+	return http.StatusServiceUnavailable
+}
+
 // serveInbound answers one CONNECT: 200 only once the application is connected.
 func (d *pod) serveInbound(ctx context.Context, r *hbone.Request) {
-	event := Connection{Direction: Inbound, Workload: d.workload.Load().UID, Authority: r.Authority(), Status: http.StatusOK}
+	event := Connection{Direction: Inbound, Workload: d.uid(), Authority: r.Authority(), Status: http.StatusOK}
 	app, admitted, err := d.admit(r)
 	if !admitted.peer.IsZero() {
 		event.Peer = admitted.peer.String()
 	}
 	if err != nil {
-		event.Err, event.Status = err, http.StatusServiceUnavailable
-		var refused *refusal
-		if errors.As(err, &refused) {
-			event.Status = refused.status
-		}
+		event.Err, event.Status = err, statusOf(err)
 		d.proxy.cfg.Observe(event)
 		r.Reject(event.Status)
 		return
 	}
 	conn, err := r.Accept(http.Header{
 		baggageHeader:       {baggage(d.workload.Load())},
-		hbone.HeaderBackend: {d.workload.Load().UID},
+		hbone.HeaderBackend: {d.uid()},
 	})
-	if err != nil {
+	if err != nil { // the client is gone
 		app.Close()
+		event.Err, event.Status = err, 0
+		d.proxy.cfg.Observe(event)
 		return
 	}
 	d.proxy.cfg.Observe(event)
 	d.admitted.Store(conn, admitted)
 	defer d.admitted.Delete(conn)
 	// The policies may have changed while the application was connected.
-	if err := d.allow(admitted); err != nil {
-		conn.Abort(errors.Join(errPolicy, err))
-	}
+	d.recheckOne(conn, admitted)
 	if _, err := hbone.Relay(ctx, conn, app); err != nil {
 		d.proxy.cfg.Logger.Debug("inbound connection broke", "authority", r.Authority(), "error", err)
 	}
@@ -102,7 +99,7 @@ func (d *pod) admit(r *hbone.Request) (net.Conn, admission, error) {
 		return nil, admission{}, refuse(http.StatusUnauthorized, "client: %w", err)
 	}
 	a := admission{peer: peer, source: addrPort(r.RemoteAddr())}
-	if a.port, err = d.applicationPort(r.Authority()); err != nil {
+	if a.destination, err = d.application(r.Authority(), addrPort(r.LocalAddr()).Addr()); err != nil {
 		return nil, a, err
 	}
 	if err := d.allow(a); err != nil {
@@ -110,55 +107,60 @@ func (d *pod) admit(r *hbone.Request) (net.Conn, admission, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), dialTimeout)
 	defer cancel()
-	app, err := d.network.DialContext(ctx, "tcp", d.address(a.port).String())
+	app, err := d.network.DialContext(ctx, "tcp", a.destination.String())
 	if err != nil {
 		return nil, a, refuse(http.StatusServiceUnavailable, "application: %w", err)
 	}
 	return app, a, nil
 }
 
-// applicationPort reads an authority as ztunnel does: the pod's own address
+// proxyPorts are those that no CONNECT may reach: our own, and Istio's for
+// captured traffic. ztunnel calls it SelfCall.
+var proxyPorts = []uint16{InboundPort, SOCKSPort, DNSPort, 15001, 15006}
+
+// application reads an authority as ztunnel does: the address that was dialled
 // with a port of the pod, or the name of one of its services with a port of
-// that service. Only the port is taken from it: the pod is who was dialled.
-func (d *pod) applicationPort(authority string) (uint16, error) {
+// that service. Only the port is taken from it.
+func (d *pod) application(authority string, dialled netip.Addr) (netip.AddrPort, error) {
+	none := netip.AddrPort{}
 	host, portText, err := net.SplitHostPort(authority)
 	if err != nil {
-		return 0, refuse(http.StatusBadRequest, "authority %q: %w", authority, err)
+		return none, refuse(http.StatusBadRequest, "authority %.300q: %w", authority, err)
 	}
 	number, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil || number == 0 {
-		return 0, refuse(http.StatusBadRequest, "authority %q: bad port", authority)
+	if err != nil || number == 0 || host == "" {
+		return none, refuse(http.StatusBadRequest, "authority %.300q is not host:port", authority)
 	}
 	port, w := uint16(number), d.workload.Load()
+	if w.ApplicationTunnel != nil {
+		return none, refuse(http.StatusServiceUnavailable, "%s wants an application tunnel, which this proxy cannot make", w.UID)
+	}
 	if ip, err := netip.ParseAddr(host); err == nil {
-		if !slices.Contains(w.Addresses, ip.Unmap()) {
-			return 0, refuse(http.StatusBadRequest, "authority %s is not an address of %s", authority, w.UID)
+		if ip.Unmap() != dialled {
+			return none, refuse(http.StatusBadRequest, "authority %s is not the address %s that was dialled", authority, dialled)
 		}
 	} else if port, err = d.servicePort(w, host, port); err != nil {
-		return 0, err
+		return none, err
 	}
-	if slices.Contains([]uint16{InboundPort, SOCKSPort, DNSPort, 15001, 15006}, port) {
-		return 0, refuse(http.StatusServiceUnavailable, "port %d is the proxy's own", port)
+	if slices.Contains(proxyPorts, port) {
+		return none, refuse(http.StatusServiceUnavailable, "port %d is a proxy's own", port)
 	}
-	return port, nil
+	return netip.AddrPortFrom(dialled, port), nil
 }
 
-// servicePort maps a port of a service to the pod's own.
+// servicePort maps a port of a service to the pod's own. Services of several
+// namespaces may have the same hostname: it is the one that the pod backs.
 func (d *pod) servicePort(w *endpoints.Workload, hostname string, port uint16) (uint16, error) {
-	s := d.proxy.cfg.State.Index().ServiceByHostname(hostname, w.Namespace)
-	if s == nil {
-		return 0, refuse(http.StatusServiceUnavailable, "service %s is not known", hostname)
-	}
-	own, ok := w.Ports(s.Key())
-	if !ok {
-		return 0, refuse(http.StatusServiceUnavailable, "%s does not back service %s", w.UID, s.Key())
-	}
-	for _, ports := range [][]endpoints.Port{own, s.Ports} {
-		for _, p := range ports {
+	for s := range d.proxy.cfg.State.Index().ServicesByHostname(hostname) {
+		own, ok := w.Ports(s.Key())
+		if !ok {
+			continue
+		}
+		for _, p := range slices.Concat(own, s.Ports) {
 			if p.ServicePort == port && p.TargetPort != 0 {
 				return p.TargetPort, nil
 			}
 		}
 	}
-	return 0, refuse(http.StatusServiceUnavailable, "service %s has no port %d here", s.Key(), port)
+	return 0, refuse(http.StatusServiceUnavailable, "%s backs no service %.300q with port %d", w.UID, hostname, port)
 }

@@ -2,9 +2,12 @@ package ztunnel
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/miekg/dns"
 
 	"github.com/eastwest-mesh/eastwest/dnsproxy"
 	"github.com/eastwest-mesh/eastwest/endpoints"
@@ -30,12 +33,16 @@ func (p *Proxy) updateNames(index *endpoints.Index) {
 		}
 	}
 	p.named = entries
+	// Normally all is well; else one name that cannot be must not keep out the
+	// others. Where it had a form before, that stays.
+	if p.names.Update(upserts, removals) == nil {
+		return
+	}
 	for i := range upserts {
 		if err := p.names.Update(upserts[i:i+1], nil); err != nil {
 			p.cfg.Logger.Warn("a service cannot be named", "error", err)
 		}
 	}
-	// Removing also stores an empty table, if nothing is named.
 	if err := p.names.Update(nil, removals); err != nil {
 		p.cfg.Logger.Error("names cannot be removed", "error", err)
 	}
@@ -66,18 +73,20 @@ func (p *Proxy) nameEntry(s *endpoints.ServiceEntry) dnsproxy.Entry {
 	return e
 }
 
-// memberAddresses are those of a headless service's healthy endpoints that can
-// be reached by address: the ones on our network.
+// memberAddresses are those of a headless service's endpoints that can be
+// reached by address: the ones on our network. They are healthy, or else the
+// service says that this does not matter (publishNotReadyAddresses).
 func (p *Proxy) memberAddresses(s *endpoints.ServiceEntry) []netip.Addr {
+	all := s.LoadBalancing != nil && s.LoadBalancing.HealthPolicy == endpoints.AllowAll
 	var addrs []netip.Addr
 	for e := range s.Endpoints() {
 		w := e.Workload
-		if w.Network == p.cfg.Network && w.Health == endpoints.Healthy && len(w.Addresses) > 0 {
-			addrs = append(addrs, w.Addresses[0])
+		if w.Network == p.cfg.Network && (w.Health == endpoints.Healthy || all) {
+			addrs = append(addrs, w.Addresses...)
 		}
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
-	return addrs
+	return slices.Compact(addrs)
 }
 
 // view is how a pod sees names.
@@ -85,26 +94,36 @@ func (d *pod) view() dnsproxy.View {
 	return dnsproxy.View{Namespace: d.workload.Load().Namespace, ClusterDomain: d.proxy.cfg.ClusterDomain}
 }
 
-// startDNS answers the pod's questions on its own port 15053, UDP and TCP.
-func (d *pod) startDNS(ctx context.Context) error {
-	d.dns = &dnsproxy.Server{
-		Handler: &dnsproxy.Handler{
-			Resolver: &dnsproxy.Resolver{Names: &d.proxy.names},
-			View:     d.view(),
-			Upstream: d.proxy.cfg.Upstream,
-			Logger:   d.proxy.cfg.Logger,
-		},
-		Logger: d.proxy.cfg.Logger,
+// newDNS returns a server for the pod's questions. Upstream servers are asked
+// for no longer than ctx.
+func (d *pod) newDNS(ctx context.Context) *dnsproxy.Server {
+	handler := &dnsproxy.Handler{
+		Resolver: &dnsproxy.Resolver{Names: &d.proxy.names},
+		View:     d.view(),
+		Logger:   d.proxy.cfg.Logger,
 	}
-	tcp, err := d.listen(ctx, DNSPort)
-	if err != nil {
-		return err
+	if upstream := d.proxy.cfg.Upstream; upstream != nil {
+		handler.Upstream = podUpstream{upstream, ctx}
 	}
-	udp, err := d.listenPacket(ctx, DNSPort)
-	if err != nil {
-		return err
-	}
-	d.serve("DNS over TCP", func() error { return d.dns.Serve(tcp) })
-	d.serve("DNS over UDP", func() error { return d.dns.ServePacket(udp) })
-	return nil
+	return &dnsproxy.Server{Handler: handler, Logger: d.proxy.cfg.Logger}
+}
+
+// podUpstream gives up when its pod is not served any more: otherwise a pod
+// would take as long to close as an upstream server does not answer.
+type podUpstream struct {
+	dnsproxy.Exchanger
+	served context.Context
+}
+
+func (u podUpstream) Exchange(ctx context.Context, q *dns.Msg) (*dns.Msg, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(u.served, func() { cancel(context.Cause(u.served)) })()
+	return u.Exchanger.Exchange(ctx, q)
+}
+
+// Sent lets the server notice its own questions, where the Exchanger can.
+func (u podUpstream) Sent(from net.Addr, id uint16) bool {
+	f, ok := u.Exchanger.(interface{ Sent(net.Addr, uint16) bool })
+	return ok && f.Sent(from, id)
 }

@@ -73,13 +73,15 @@ type Proxy struct {
 	cfg      Config
 	names    dnsproxy.Names
 	backends *backends.Chooser
+	gateways *backends.Chooser
 	changed  chan struct{}
+	progress progress
 
 	// named is what names was made from. Only update touches it.
 	named map[dnsproxy.Key]*endpoints.ServiceEntry
 
 	mu   sync.Mutex
-	pods map[string]*pod // by UID
+	pods map[string]*pod // by UID; only update changes it
 }
 
 // New returns a Proxy. It serves when Run is called.
@@ -95,6 +97,7 @@ func New(cfg Config) *Proxy {
 	}
 	p := &Proxy{cfg: cfg, changed: make(chan struct{}, 1), pods: map[string]*pod{}}
 	p.backends = backends.NewChooser(backends.Config{Usable: p.reachable})
+	p.gateways = backends.NewChooser(backends.Config{Usable: dialable})
 	cfg.State.OnChange(p.wake)
 	p.wake()
 	return p
@@ -103,7 +106,7 @@ func New(cfg Config) *Proxy {
 // Run serves the node's pods as they come and go, until ctx ends; then it
 // closes everything and returns ctx's error.
 func (p *Proxy) Run(ctx context.Context) error {
-	defer p.stopAll()
+	defer p.stopPods(nil)
 	for {
 		select {
 		case <-ctx.Done():
@@ -121,62 +124,55 @@ func (p *Proxy) wake() {
 	}
 }
 
-// update brings names, pods and open connections in line with the State.
+// update brings open connections, names and pods in line with the State.
 func (p *Proxy) update(ctx context.Context) {
+	// An address that is not known yet would be taken for one outside of the
+	// mesh, which is reached in plain text.
+	if !p.cfg.State.Known() {
+		return
+	}
 	index := p.cfg.State.Index()
-	p.updateNames(index)
-	p.backends.Forget(index)
-
-	local := map[string]*endpoints.Workload{}
+	wanted := map[string]*endpoints.Workload{}
 	for w := range index.NodeWorkloads(p.cfg.Node) {
 		if p.serves(w) {
-			local[w.UID] = w
+			wanted[w.UID] = w
 		}
 	}
-	p.stopPods(local)
-	for uid, w := range local {
-		if p.pods[uid] == nil {
-			p.addPod(ctx, w)
-		}
-	}
+	p.stopPods(wanted)
+	p.updateNames(index)
+	p.backends.Forget(index)
+	p.gateways.Forget(index)
+	p.startPods(ctx, wanted)
+	p.progress.announce()
 }
 
 // stopPods closes the pods that are not wanted any more, and tells the others
 // what is new.
 func (p *Proxy) stopPods(wanted map[string]*endpoints.Workload) {
+	policies := p.cfg.State.Policies()
+	var closing sync.WaitGroup
+	defer closing.Wait() // until their addresses are free
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for uid, pod := range p.pods {
-		if w := wanted[uid]; w != nil && pod.sameSockets(w) {
-			pod.workload.Store(w)
-			pod.recheck()
+		if w := wanted[uid]; w != nil && pod.canServe(w) {
+			pod.update(w, policies)
 			continue
 		}
 		delete(p.pods, uid)
-		pod.close()
+		closing.Go(pod.close)
 	}
 }
 
-// addPod starts to serve a pod, without holding up those who ask about others:
-// it may have to wait for a certificate. Only update changes p.pods.
-func (p *Proxy) addPod(ctx context.Context, w *endpoints.Workload) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	pod, err := p.startPod(ctx, w)
-	if err != nil {
-		p.cfg.Logger.Error("cannot serve a pod", "workload", w.UID, "error", err)
-		time.AfterFunc(retryInterval, p.wake)
-		return
-	}
+func (p *Proxy) startPods(ctx context.Context, wanted map[string]*endpoints.Workload) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pods[w.UID] = pod
+	for uid, w := range wanted {
+		if p.pods[uid] == nil {
+			p.pods[uid] = p.startPod(ctx, w)
+		}
+	}
 }
-
-const (
-	startTimeout  = 10 * time.Second
-	retryInterval = time.Second
-)
 
 // serves reports whether a workload is ours: a pod of this cluster and node
 // that has a network of its own and was enrolled in the mesh.
@@ -194,25 +190,70 @@ func (p *Proxy) reachable(w *endpoints.Workload) bool {
 	return len(w.Addresses) > 0 || w.Hostname != ""
 }
 
-func (p *Proxy) stopAll() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for uid, pod := range p.pods {
-		delete(p.pods, uid)
-		pod.close()
-	}
-}
+// dialable reports whether a proxy can be dialled: a gateway lives on another
+// network and is reached all the same.
+func dialable(w *endpoints.Workload) bool { return len(w.Addresses) > 0 || w.Hostname != "" }
 
-// Ready reports whether every pod of the node that the proxy knows is served.
+// Ready reports whether all there is to know has come, and every pod of the
+// node is served.
 func (p *Proxy) Ready() bool {
+	if !p.cfg.State.Known() || p.cfg.State.Policies() == nil || p.names.Load() == nil {
+		return false
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for w := range p.cfg.State.Index().NodeWorkloads(p.cfg.Node) {
-		if p.serves(w) && p.pods[w.UID] == nil {
+		if !p.serves(w) {
+			continue
+		}
+		if pod := p.pods[w.UID]; pod == nil || !pod.ready.Load() || !pod.canServe(w) {
 			return false
 		}
 	}
-	return p.cfg.State.Policies() != nil && p.names.Load() != nil
+	return true
+}
+
+// AwaitReady waits until the Proxy is ready, or ctx ends.
+func (p *Proxy) AwaitReady(ctx context.Context) error { return p.await(ctx, p.Ready) }
+
+func (p *Proxy) await(ctx context.Context, done func() bool) error {
+	for {
+		changed := p.progress.next()
+		if done() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// progress tells those who wait that something has happened. The zero value
+// works.
+type progress struct {
+	mu      sync.Mutex
+	changed chan struct{}
+}
+
+// next returns a channel that is closed by the next announce.
+func (p *progress) next() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.changed
+}
+
+func (p *progress) announce() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
 }
 
 // CloseTunnels closes all outbound tunnels, and with them their connections:

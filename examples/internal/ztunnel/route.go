@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
+	"github.com/eastwest-mesh/eastwest/examples/internal/backends"
 	"github.com/eastwest-mesh/eastwest/hbone"
 	"github.com/eastwest-mesh/eastwest/identity"
 )
@@ -23,6 +25,7 @@ type destination struct {
 	workload *endpoints.Workload
 	address  netip.AddrPort // as asked for; invalid if a name was
 	port     uint16
+	client   net.Addr // who asks
 }
 
 // ErrUnknownHost says that an application asked for a name that nobody has.
@@ -84,68 +87,59 @@ type route struct {
 // another network, however many backends that has.
 const maxSpread = 16
 
-// route finds the way to a workload that was chosen for a destination.
-func (d *pod) route(to destination, w *endpoints.Workload, targetPort uint16, client net.Addr) (route, error) {
-	header := streamHeader(d.workload.Load(), client, to.service)
-	if w.Network != d.proxy.cfg.Network {
-		return d.routeThroughGateway(to, w, header)
+// route finds the way to a backend that was chosen for a destination.
+func (d *pod) route(to destination, b backends.Backend) (route, error) {
+	if b.Network != d.proxy.cfg.Network {
+		return d.routeThroughGateway(to, b.Workload, to.service)
 	}
-	host := hostOf(w)
+	host := hostOf(b.Workload, to.address.Addr())
 	if host == "" {
-		return route{}, fmt.Errorf("workload %s has no address", w.UID)
+		return route{}, fmt.Errorf("workload %s has no address", b.UID)
 	}
-	target := net.JoinHostPort(host, strconv.Itoa(int(targetPort)))
-	if w.Tunnel != endpoints.TunnelHBONE {
+	target := net.JoinHostPort(host, strconv.Itoa(int(b.TargetPort)))
+	if b.Tunnel != endpoints.TunnelHBONE {
 		return route{address: target}, nil
 	}
-	creds, err := d.peers(w, to.service)
+	creds, err := d.peers(b.Workload, to.service)
 	if err != nil {
 		return route{}, err
 	}
 	hop := hbone.Hop{Address: net.JoinHostPort(host, strconv.Itoa(InboundPort)), Authority: target, TLS: creds}
-	return route{path: hbone.Path{Hops: []hbone.Hop{hop}, StreamHeader: header}}, nil
+	return route{path: hbone.Path{Hops: []hbone.Hop{hop}, StreamHeader: d.streamHeader(to)}}, nil
 }
 
-// routeThroughGateway makes the two hops of double HBONE. Both name the
-// service, never an address of the other network, which means nothing here.
-func (d *pod) routeThroughGateway(to destination, w *endpoints.Workload, header map[string][]string) (route, error) {
-	if to.service == nil || w.NetworkGateway == nil {
+// routeThroughGateway makes the two hops of double HBONE. Both name the service
+// that was asked for, never an address of the other network, which means
+// nothing here. At the end of the second is a backend of inner: that service,
+// or its waypoint's. Which one is not known, so its identities are the
+// service's.
+func (d *pod) routeThroughGateway(to destination, w *endpoints.Workload, inner *endpoints.ServiceEntry) (route, error) {
+	if to.service == nil || inner == nil || w.NetworkGateway == nil {
 		return route{}, fmt.Errorf("workload %s is on network %q and no gateway leads there", w.UID, w.Network)
 	}
-	address, outer, err := d.gateway(*w.NetworkGateway)
+	address, outerCreds, err := d.gateway(*w.NetworkGateway, to.address.Addr())
 	if err != nil {
 		return route{}, err
 	}
-	inner, err := d.credentials(identity.Peers{IDs: parseIDs(to.service.SubjectAltNames)})
+	innerCreds, err := d.credentials(identity.Peers{IDs: parseIDs(inner.SubjectAltNames)})
 	if err != nil {
 		return route{}, err
 	}
 	authority := net.JoinHostPort(to.service.Hostname, strconv.Itoa(int(to.port)))
+	header := d.streamHeader(to)
 	header[forwardedNetworkHeader] = []string{d.proxy.cfg.Network}
 	return route{path: hbone.Path{
 		Hops: []hbone.Hop{
-			{Address: address, Authority: authority, TLS: outer, TunnelHeader: tunnelHeader(d.workload.Load())},
-			{Authority: authority, TLS: inner},
+			{Address: address, Authority: authority, TLS: outerCreds, TunnelHeader: tunnelHeader(d.workload.Load())},
+			{Authority: authority, TLS: innerCreds},
 		},
 		StreamHeader: header,
 		Spread:       int(min(max(w.Weight(), 1), maxSpread)),
 	}}, nil
 }
 
-// gateway finds where a gateway is dialled, and who it must be.
-func (d *pod) gateway(g endpoints.GatewayAddress) (address string, creds *identity.Credentials, err error) {
-	index := d.proxy.cfg.State.Index()
-	var w *endpoints.Workload
-	if g.Hostname != "" {
-		w = index.WorkloadByHostname(g.Namespace, g.Hostname)
-	} else {
-		w = index.WorkloadByAddr(g.Address.Network, g.Address.Addr())
-	}
-	if w == nil || hostOf(w) == "" {
-		return "", nil, fmt.Errorf("gateway %s is not known", g)
-	}
-	creds, err = d.peers(w, nil)
-	return net.JoinHostPort(hostOf(w), strconv.Itoa(int(g.Port))), creds, err
+func (d *pod) streamHeader(to destination) http.Header {
+	return streamHeader(d.workload.Load(), to.client, to.service)
 }
 
 // peers are the credentials for dialling a workload: it must be itself, or one
@@ -169,9 +163,20 @@ func parseIDs(names []string) []spiffeid.ID {
 	return ids
 }
 
-func hostOf(w *endpoints.Workload) string {
-	if len(w.Addresses) > 0 {
-		return w.Addresses[0].String()
+// hostOf chooses an address of a workload: the one asked for if it has that,
+// else one of the same family, else any.
+func hostOf(w *endpoints.Workload, like netip.Addr) string {
+	if len(w.Addresses) == 0 {
+		return w.Hostname
 	}
-	return w.Hostname
+	best := w.Addresses[0]
+	for _, a := range w.Addresses {
+		if a == like {
+			return a.String()
+		}
+		if like.IsValid() && a.Is4() == like.Is4() && best.Is4() != like.Is4() {
+			best = a
+		}
+	}
+	return best.String()
 }
