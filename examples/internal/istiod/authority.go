@@ -1,6 +1,7 @@
 package istiod
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -11,11 +12,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
-	"net"
+	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -31,19 +33,14 @@ const (
 	rootCertFile = "root-cert.pem"
 )
 
-const (
-	rootLife    = 10 * 365 * 24 * time.Hour
-	servingLife = 24 * time.Hour
-)
-
 // An Authority certifies the workloads of a mesh, and the control plane
 // itself.
 type Authority struct {
 	*identity.CA
-	cert  *x509.Certificate
-	key   crypto.Signer
-	chain []*x509.Certificate
-	roots []*x509.Certificate
+	cert    *x509.Certificate
+	key     crypto.Signer
+	issuers []*x509.Certificate // what follows a leaf: up to the root, without it
+	roots   []*x509.Certificate
 }
 
 // NewAuthority returns an Authority with a new root, in memory.
@@ -56,58 +53,90 @@ func NewAuthority(td spiffeid.TrustDomain) (*Authority, error) {
 }
 
 // OpenAuthority reads an Authority from a directory, in the layout of Istio's
-// secret cacerts. If the directory has none, it makes a root there; of several
-// processes that do so at once, one makes it for all.
+// secret cacerts. If the directory is empty or not there, it makes a root there;
+// of several processes that do so at once, one makes it for all. Files that are
+// replaced later are not read again.
 func OpenAuthority(dir string, td spiffeid.TrustDomain) (*Authority, error) {
-	if _, err := os.Stat(filepath.Join(dir, caKeyFile)); errors.Is(err, os.ErrNotExist) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("istiod: CA: %w", err)
+	}
+	if len(entries) == 0 {
 		if err := createRoot(dir, td); err != nil {
 			return nil, fmt.Errorf("istiod: new root: %w", err)
 		}
 	}
+	a, err := readAuthority(dir, td)
+	if err != nil {
+		return nil, fmt.Errorf("istiod: CA in %s: %w", dir, err)
+	}
+	return a, nil
+}
+
+func readAuthority(dir string, td spiffeid.TrustDomain) (*Authority, error) {
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, caCertFile), filepath.Join(dir, caKeyFile))
 	if err != nil {
-		return nil, fmt.Errorf("istiod: CA: %w", err)
+		return nil, err
 	}
 	key, ok := pair.PrivateKey.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("istiod: CA: %s holds a key that cannot sign", caKeyFile)
+		return nil, fmt.Errorf("%s holds a key that cannot sign", caKeyFile)
 	}
 	roots, err := readCertificates(filepath.Join(dir, rootCertFile))
 	if err != nil {
 		return nil, err
 	}
 	chain, err := readCertificates(filepath.Join(dir, chainFile))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	return newAuthority(td, pair.Leaf, key, chain, roots)
 }
 
+// newAuthority takes the chain as Istio has it in cert-chain.pem: it may begin
+// with the CA's own certificate, and end with a root, which are not sent twice
+// and not sent.
 func newAuthority(td spiffeid.TrustDomain, cert *x509.Certificate, key crypto.Signer, chain, roots []*x509.Certificate) (*Authority, error) {
+	chain = slices.DeleteFunc(chain, func(c *x509.Certificate) bool {
+		return c.Equal(cert) || slices.ContainsFunc(roots, c.Equal)
+	})
 	ca, err := identity.NewCA(identity.CAConfig{TrustDomain: td, Certificate: cert, Key: key, Chain: chain, Roots: roots})
 	if err != nil {
 		return nil, err
 	}
-	return &Authority{CA: ca, cert: cert, key: key, chain: chain, roots: roots}, nil
+	issuers := chain
+	if !slices.ContainsFunc(roots, cert.Equal) {
+		issuers = append([]*x509.Certificate{cert}, chain...)
+	}
+	return &Authority{CA: ca, cert: cert, key: key, issuers: issuers, roots: roots}, nil
 }
 
 // RootPEM returns what clients must trust.
 func (a *Authority) RootPEM() []byte { return encodeCertificates(a.roots) }
+
+// backdate lets clients' clocks be behind ours, as in istiod.
+const backdate = 2 * time.Minute
+
+// newSerial returns 127 random bits: RFC 5280 section 4.1.2.2 wants serial
+// numbers positive, unique and of 20 octets at most.
+func newSerial() *big.Int {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	b[0] &= 0x7f
+	return new(big.Int).SetBytes(b[:])
+}
 
 func newRoot(td spiffeid.TrustDomain) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, nil, err
-	}
 	template := &x509.Certificate{
-		SerialNumber:          serial,
+		SerialNumber:          newSerial(),
 		Subject:               pkix.Name{Organization: []string{td.Name()}, CommonName: "eastwest root"},
-		NotBefore:             time.Now().Add(-time.Minute),
-		NotAfter:              time.Now().Add(rootLife),
+		URIs:                  []*url.URL{td.ID().URL()},
+		NotBefore:             time.Now().Add(-backdate),
+		NotAfter:              time.Now().Add(identity.DefaultRootTTL),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
@@ -127,25 +156,19 @@ func createRoot(dir string, td spiffeid.TrustDomain) error {
 	if err != nil {
 		return err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return err
 	}
-	temp, err := os.MkdirTemp(filepath.Dir(dir), ".ca-*")
+	temp, err := os.MkdirTemp(filepath.Dir(dir), ".ca-*") // with mode 0700
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(temp)
-	certPEM := encodeCertificates([]*x509.Certificate{cert})
-	err = errors.Join(
-		os.WriteFile(filepath.Join(temp, caKeyFile), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
-		os.WriteFile(filepath.Join(temp, caCertFile), certPEM, 0o644),
-		os.WriteFile(filepath.Join(temp, rootCertFile), certPEM, 0o644),
-	)
-	if err != nil {
+	defer func() { _ = os.RemoveAll(temp) }()
+	if err := writeRoot(temp, cert, key); err != nil {
 		return err
 	}
 	err = os.Rename(temp, dir)
@@ -155,21 +178,43 @@ func createRoot(dir string, td spiffeid.TrustDomain) error {
 	return err
 }
 
+func writeRoot(dir string, cert *x509.Certificate, key crypto.Signer) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	certPEM := encodeCertificates([]*x509.Certificate{cert})
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, caKeyFile), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
+		os.WriteFile(filepath.Join(dir, caCertFile), certPEM, 0o644),
+		os.WriteFile(filepath.Join(dir, rootCertFile), certPEM, 0o644),
+	)
+}
+
+// readCertificates reads a file of PEM blocks, all of them certificates. Text
+// may stand before a block, as openssl writes it.
 func readCertificates(path string) ([]*x509.Certificate, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("istiod: %w", err)
+		return nil, err
 	}
 	var certs []*x509.Certificate
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+	block, rest := pem.Decode(data)
+	for ; block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("%s: a block of type %q", path, block.Type)
+		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("istiod: %s: %w", path, err)
+			return nil, fmt.Errorf("%s: certificate %d: %w", path, len(certs)+1, err)
 		}
 		certs = append(certs, cert)
 	}
+	if len(bytes.TrimSpace(rest)) > 0 {
+		return nil, fmt.Errorf("%s: what follows certificate %d is no PEM", path, len(certs))
+	}
 	if len(certs) == 0 {
-		return nil, fmt.Errorf("istiod: %s: no certificate", path)
+		return nil, fmt.Errorf("%s: no certificate", path)
 	}
 	return certs, nil
 }
@@ -180,76 +225,4 @@ func encodeCertificates(certs []*x509.Certificate) []byte {
 		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 	}
 	return out
-}
-
-// A servingCertificate is what the control plane shows to its clients, which
-// know it by name and not by SPIFFE ID. It is renewed at half of its life.
-type servingCertificate struct {
-	authority *Authority
-	names     []string
-
-	mu   sync.Mutex
-	cert *tls.Certificate
-}
-
-func (a *Authority) servingCertificate(names []string) (*servingCertificate, error) {
-	s := &servingCertificate{authority: a, names: append([]string{
-		"istiod.istio-system.svc", "istiod.istio-system.svc.cluster.local", "localhost", "127.0.0.1", "::1",
-	}, names...)}
-	_, err := s.get(nil)
-	return s, err
-}
-
-// get implements tls.Config.GetCertificate.
-func (s *servingCertificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cert != nil && time.Until(s.cert.Leaf.NotAfter) > servingLife/2 {
-		return s.cert, nil
-	}
-	cert, err := s.issue()
-	if err != nil {
-		return nil, fmt.Errorf("istiod: serving certificate: %w", err)
-	}
-	s.cert = cert
-	return cert, nil
-}
-
-func (s *servingCertificate) issue() (*tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial,
-		NotBefore:    time.Now().Add(-time.Minute),
-		NotAfter:     time.Now().Add(servingLife),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	for _, name := range s.names {
-		if ip := net.ParseIP(name); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, name)
-		}
-	}
-	a := s.authority
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, err
-	}
-	cert := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
-	for _, c := range a.chain {
-		cert.Certificate = append(cert.Certificate, c.Raw)
-	}
-	return cert, nil
 }

@@ -29,8 +29,8 @@ func newCA(cfg Config, clusters *clusters) (*istioca.Server, error) {
 // workload returns a lookup of tokens for the CA: as which workload of a trust
 // domain a caller is certified.
 func (t *Tokens) workload(td spiffeid.TrustDomain) func(context.Context, string) (istioca.Caller, error) {
-	return func(_ context.Context, token string) (istioca.Caller, error) {
-		caller, err := t.Lookup(token)
+	return func(ctx context.Context, token string) (istioca.Caller, error) {
+		caller, err := t.callerOf(ctx, token)
 		if err != nil {
 			return istioca.Caller{}, err
 		}
@@ -41,6 +41,5 @@ func (t *Tokens) workload(td spiffeid.TrustDomain) func(context.Context, string)
 
 // RunsOn implements istioca.Nodes.
 func (c *clusters) RunsOn(_ context.Context, caller istioca.Caller, id spiffeid.ID) (bool, error) {
-	placed := c.placed.Load()
-	return placed != nil && (*placed)[placement{caller.ClusterID, caller.Node, id.String()}], nil
+	return c.places.Load().identities[placement{caller.ClusterID, caller.Node, id.String()}], nil
 }

@@ -1,6 +1,10 @@
 package istiod
 
 import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
 	"time"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
@@ -8,11 +12,12 @@ import (
 
 // A Status is what the control plane knows and serves, for people and tools.
 type Status struct {
-	Cluster   string               `json:"cluster"`
-	Clusters  []ClusterStatus      `json:"clusters"`
-	Conflicts []endpoints.Conflict `json:"conflicts"`
-	Problems  []string             `json:"problems"`
-	Clients   []ClientStatus       `json:"clients"`
+	Cluster   string           `json:"cluster"`
+	Clusters  []ClusterStatus  `json:"clusters"`
+	Services  []ServiceStatus  `json:"services"`
+	Conflicts []ConflictStatus `json:"conflicts"` // what clusters disagree about
+	Problems  []string         `json:"problems"`  // of the mesh as a whole
+	Clients   []ClientStatus   `json:"clients"`
 }
 
 // ClusterStatus is what is known of a cluster.
@@ -22,7 +27,27 @@ type ClusterStatus struct {
 	Services   int        `json:"services"`
 	Workloads  int        `json:"workloads"`
 	Gateways   int        `json:"gateways"`
-	StaleSince *time.Time `json:"staleSince,omitempty"` // its directory cannot be read since
+	StaleSince *time.Time `json:"staleSince,omitempty"` // its directory cannot be used since
+	Problem    string     `json:"problem,omitempty"`    // why
+	Warnings   []string   `json:"warnings"`             // objects without effect, by file and line
+}
+
+// ServiceStatus is how node proxies of the own cluster see a service.
+type ServiceStatus struct {
+	Name      string   `json:"name"` // namespace/hostname
+	Scope     string   `json:"scope"`
+	Addresses []string `json:"addresses"`
+	Endpoints int      `json:"endpoints"` // on the own network
+	Remote    int      `json:"remote"`    // that stand for other networks, behind gateways
+}
+
+// ConflictStatus is a field of a global service that clusters disagree about.
+type ConflictStatus struct {
+	Service string            `json:"service"`
+	Field   string            `json:"field"`
+	Values  map[string]string `json:"values"` // by cluster
+	Winner  string            `json:"winner"`
+	Rule    string            `json:"rule"`
 }
 
 // ClientStatus is a proxy that is connected.
@@ -37,17 +62,113 @@ type ClientStatus struct {
 
 // Status returns the state of this moment.
 func (s *Server) Status() Status {
-	st := Status{Cluster: s.cfg.Cluster, Conflicts: s.mesh.Conflicts()}
-	for _, c := range s.mesh.Clusters() {
-		cs := ClusterStatus{Name: c.ID, Network: c.Network, Services: c.Services, Workloads: c.Workloads, Gateways: c.Gateways}
-		if c.Stale {
-			cs.StaleSince = &c.StaleSince
+	st := Status{
+		Cluster:   s.cfg.Cluster,
+		Clusters:  s.clusterStatus(),
+		Services:  s.serviceStatus(),
+		Conflicts: []ConflictStatus{},
+		Problems:  []string{},
+		Clients:   s.clientStatus(),
+	}
+	for _, c := range s.mesh.Conflicts() {
+		status := ConflictStatus{Service: c.Service, Field: c.Field, Values: map[string]string{}, Winner: c.Winner, Rule: c.Rule}
+		for _, v := range c.Values {
+			status.Values[v.Cluster] = v.Value
 		}
-		st.Clusters = append(st.Clusters, cs)
+		st.Conflicts = append(st.Conflicts, status)
 	}
 	for _, err := range s.mesh.Problems() {
 		st.Problems = append(st.Problems, err.Error())
 	}
+	return st
+}
+
+// StatusHandler serves the Status as JSON. It shows names and addresses, but no
+// secrets.
+func (s *Server) StatusHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(s.Status()); err != nil {
+			s.cfg.Logger.Debug("a status was not sent", "error", err)
+		}
+	})
+}
+
+func (s *Server) clusterStatus() []ClusterStatus {
+	all := []ClusterStatus{}
+	s.clusters.mu.Lock()
+	known := maps.Clone(s.clusters.known)
+	problems := map[string]error{}
+	for name, c := range known {
+		problems[name] = c.problem
+	}
+	s.clusters.mu.Unlock()
+	for _, c := range s.mesh.Clusters() {
+		cs := ClusterStatus{Name: c.ID, Network: c.Network, Services: c.Services, Workloads: c.Workloads, Gateways: c.Gateways, Warnings: []string{}}
+		if c.Stale {
+			cs.StaleSince = &c.StaleSince
+		}
+		if err := problems[c.ID]; err != nil {
+			cs.Problem = err.Error()
+		}
+		if state := known[c.ID]; state != nil {
+			cs.Warnings = state.warnings()
+		}
+		all = append(all, cs)
+	}
+	return all
+}
+
+// warnings are what of the last good state has no effect.
+func (c *cluster) warnings() []string {
+	all := []string{}
+	for _, w := range c.facts.Warnings {
+		all = append(all, w.String())
+	}
+	if c.refused != nil {
+		all = append(all, c.refused.Error())
+	}
+	return all
+}
+
+func (s *Server) serviceStatus() []ServiceStatus {
+	client := s.views.client(audience{cluster: s.cfg.Cluster, role: endpoints.NodeProxy})
+	view := s.mesh.View(client)
+	snapshot := view.Snapshot()
+	_ = view.Close() // which never fails
+	byName := map[string]*ServiceStatus{}
+	for r := range snapshot.All() {
+		if r.Service != nil {
+			byName[r.Name()] = &ServiceStatus{
+				Name: r.Name(), Scope: r.Service.Scope.String(), Addresses: append([]string{}, addressesOn(r.Service, client.Network)...),
+			}
+		}
+	}
+	for r := range snapshot.All() {
+		if r.Workload == nil {
+			continue
+		}
+		for _, of := range r.Workload.Services {
+			switch status := byName[of.Service]; {
+			case status == nil:
+			case r.Workload.Network == client.Network:
+				status.Endpoints++
+			default:
+				status.Remote++
+			}
+		}
+	}
+	all := []ServiceStatus{}
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		all = append(all, *byName[name])
+	}
+	return all
+}
+
+func (s *Server) clientStatus() []ClientStatus {
+	all := []ClientStatus{}
 	for _, c := range s.xds.Clients() {
 		client := ClientStatus{Node: c.Node.ID, Connected: c.Connected}
 		if caller, ok := c.Peer.(Caller); ok {
@@ -60,7 +181,7 @@ func (s *Server) Status() Status {
 				client.LastError = t.LastError
 			}
 		}
-		st.Clients = append(st.Clients, client)
+		all = append(all, client)
 	}
-	return st
+	return all
 }

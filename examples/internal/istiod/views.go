@@ -5,7 +5,12 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/eastwest-mesh/eastwest/dnsproxy/nds"
 	"github.com/eastwest-mesh/eastwest/endpoints"
 	"github.com/eastwest-mesh/eastwest/endpoints/wds"
 	"github.com/eastwest-mesh/eastwest/endpoints/xds"
@@ -16,72 +21,169 @@ import (
 type views struct {
 	mesh     *endpoints.Mesh
 	logger   *slog.Logger
-	describe func(xds.ClientInfo) endpoints.Client
+	places   *atomic.Pointer[places]
 	policies xds.Collection
 
 	mu     sync.Mutex
-	shared map[endpoints.Client]*sharedView
-	wg     sync.WaitGroup
+	shared map[audience]*sharedView
+	closed bool
+	wg     sync.WaitGroup // of the goroutines that follow
 }
 
+// An audience is all clients that are sent the same resources of a type.
+type audience struct {
+	typeURL string
+	cluster string
+	// network is what the clients say. If empty, it is that of their cluster,
+	// whatever that is at the moment.
+	network   string
+	role      endpoints.Role
+	namespace string // of name tables, where it matters
+}
+
+// A sharedView is the collection of an audience, which one goroutine keeps up
+// to date.
 type sharedView struct {
-	view       *endpoints.View
+	audience   audience
 	collection xds.Collection
-	users      int
+	filled     chan struct{} // closed when the collection holds the first state
+
+	// Guarded by views.mu.
+	view  *endpoints.View
+	users int
 }
 
 func newViews(mesh *endpoints.Mesh, logger *slog.Logger) *views {
-	return &views{mesh: mesh, logger: logger, shared: map[endpoints.Client]*sharedView{}}
+	return &views{mesh: mesh, logger: logger, places: new(atomic.Pointer[places]), shared: map[audience]*sharedView{}}
 }
 
 // Collection implements xds.Source.
 func (v *views) Collection(ctx context.Context, info xds.ClientInfo, typeURL string) (*xds.Collection, error) {
+	caller, ok := info.Peer.(Caller)
+	if !ok {
+		return nil, status.Error(codes.Unauthenticated, "no caller")
+	}
+	to := audience{typeURL: typeURL, cluster: caller.Cluster, network: networkOf(info.Node)}
 	switch typeURL {
 	case wds.AuthorizationTypeURL:
 		return &v.policies, nil
 	case wds.AddressTypeURL:
-		return v.addresses(ctx, v.describe(info)), nil
+		var err error
+		if to.role, err = roleOf(info.Node.ID); err != nil {
+			return nil, err
+		}
+	case nds.TypeURL:
+		// An agent's names are those of a sidecar, whatever it stands beside.
+		to.role, to.namespace = endpoints.Sidecar, caller.Namespace
+	default:
+		return nil, nil
 	}
-	return nil, nil
+	return v.join(ctx, to)
 }
 
-// addresses returns the collection of a client's view, which is kept while any
-// of its clients is connected.
-func (v *views) addresses(ctx context.Context, client endpoints.Client) *xds.Collection {
+// join returns the collection of an audience, which is kept while any client of
+// it is connected.
+func (v *views) join(ctx context.Context, to audience) (*xds.Collection, error) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	s := v.shared[client]
+	if v.closed {
+		v.mu.Unlock()
+		return nil, status.Error(codes.Unavailable, "the server is shutting down")
+	}
+	s := v.shared[to]
 	if s == nil {
-		s = &sharedView{view: v.mesh.View(client)}
-		first := s.view.Snapshot()
-		s.collection.Update(v.encode(first.Since(nil)))
-		v.shared[client] = s
-		v.wg.Go(func() { v.follow(s, first) })
+		s = &sharedView{audience: to, filled: make(chan struct{}), view: v.mesh.View(v.client(to))}
+		v.shared[to] = s
+		v.wg.Go(func() { v.follow(s) })
 	}
 	s.users++
-	context.AfterFunc(ctx, func() { v.release(client, s) })
-	return &s.collection
+	v.mu.Unlock()
+	context.AfterFunc(ctx, func() { v.leave(s) })
+	select {
+	case <-s.filled:
+		return &s.collection, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
-// follow keeps a collection up to date until its view is closed.
-func (v *views) follow(s *sharedView, since *endpoints.Snapshot) {
-	for _, delta := range s.view.Watch(context.Background(), since) {
-		if !delta.Empty() {
-			s.collection.Update(v.encode(delta))
+// client says as whom an audience sees the mesh at the moment.
+func (v *views) client(to audience) endpoints.Client {
+	c := endpoints.Client{Network: to.network, Cluster: to.cluster, Role: to.role}
+	if c.Network == "" {
+		c.Network = v.places.Load().clusters[to.cluster]
+	}
+	return c
+}
+
+func (v *views) leave(s *sharedView) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if s.users--; s.users > 0 {
+		return
+	}
+	if v.shared[s.audience] == s {
+		delete(v.shared, s.audience)
+	}
+	_ = s.view.Close() // which never fails
+}
+
+// relocate gives the audiences whose cluster is on another network than before
+// the view of that.
+func (v *views) relocate() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return
+	}
+	for _, s := range v.shared {
+		if client := v.client(s.audience); client != s.view.Client() {
+			before := s.view
+			s.view = v.mesh.View(client)
+			_ = before.Close() // which makes follow look for the next one
 		}
 	}
 }
 
-func (v *views) release(client endpoints.Client, s *sharedView) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if s.users--; s.users == 0 {
-		delete(v.shared, client)
-		s.view.Close()
+// follow keeps a collection up to date until its view is closed for good.
+func (v *views) follow(s *sharedView) {
+	fill := sync.OnceFunc(func() { close(s.filled) })
+	var last *endpoints.Snapshot
+	for view := v.next(s, nil); view != nil; view = v.next(s, view) {
+		for snapshot, delta := range view.Watch(context.Background(), last) {
+			v.publish(s, view.Client(), snapshot, delta)
+			last = snapshot
+			fill()
+		}
 	}
+	fill()
 }
 
-func (v *views) encode(delta endpoints.Delta) (upserts []xds.Resource, removals []string) {
+// next returns the view that came in the place of one that was closed, if there
+// is one.
+func (v *views) next(s *sharedView, after *endpoints.View) *endpoints.View {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if s.view == after {
+		return nil
+	}
+	return s.view
+}
+
+func (v *views) publish(s *sharedView, client endpoints.Client, snapshot *endpoints.Snapshot, delta endpoints.Delta) {
+	if s.audience.typeURL == wds.AddressTypeURL {
+		s.collection.Update(v.encode(delta), delta.Removed)
+		return
+	}
+	table, err := nameTable(snapshot, client, s.audience.namespace, v.places.Load().pods)
+	if err != nil {
+		v.logger.Error("a name table cannot be sent", "namespace", s.audience.namespace, "error", err)
+		return
+	}
+	s.collection.Update([]xds.Resource{{Body: table}}, nil)
+}
+
+func (v *views) encode(delta endpoints.Delta) []xds.Resource {
+	upserts := make([]xds.Resource, 0, len(delta.Upserts))
 	for _, r := range delta.Upserts {
 		body, err := wds.EncodeAddress(r)
 		if err != nil {
@@ -96,7 +198,7 @@ func (v *views) encode(delta endpoints.Delta) (upserts []xds.Resource, removals 
 			With:    servicesOf(r),
 		})
 	}
-	return upserts, delta.Removed
+	return upserts
 }
 
 // servicesOf names the services that bring a workload along, for clients that
@@ -112,39 +214,33 @@ func servicesOf(r endpoints.Resource) []string {
 	return names
 }
 
-// setPolicies replaces the authorization policies, which are the same for all.
-func (v *views) setPolicies(policies []*wds.Authorization) error {
-	resources := make([]xds.Resource, len(policies))
-	for i, p := range policies {
-		body, err := wds.EncodeAuthorization(p)
-		if err != nil {
-			return err
-		}
-		resources[i] = xds.Resource{Name: p.ResourceName(), Version: wds.Version(body), Body: body}
-	}
-	v.policies.Replace(resources)
-	return nil
-}
-
-// close ends all views, and waits. Clients must be gone.
+// close ends all views, and waits. Clients that come later are refused.
 func (v *views) close() {
 	v.mu.Lock()
+	v.closed = true
 	for _, s := range v.shared {
-		s.view.Close()
+		_ = s.view.Close() // which never fails
 	}
 	v.mu.Unlock()
 	v.wg.Wait()
 }
 
+// networkOf is the network that a node says it is on; empty if it says none.
+func networkOf(n xds.Node) string {
+	network, _ := n.Metadata["NETWORK"].(string)
+	return network
+}
+
 // roleOf reads the type that a node's ID begins with.
-func roleOf(nodeID string) endpoints.Role {
-	kind, _, _ := strings.Cut(nodeID, "~")
-	switch kind {
+func roleOf(nodeID string) (endpoints.Role, error) {
+	switch kind, _, _ := strings.Cut(nodeID, "~"); kind {
+	case "ztunnel":
+		return endpoints.NodeProxy, nil
 	case "router", "waypoint":
-		return endpoints.GatewayRole
+		return endpoints.GatewayRole, nil
 	case "sidecar":
-		return endpoints.Sidecar
+		return endpoints.Sidecar, nil
 	default:
-		return endpoints.NodeProxy
+		return 0, status.Errorf(codes.InvalidArgument, "node type %.20q is none of ztunnel, router, waypoint and sidecar", kind)
 	}
 }
