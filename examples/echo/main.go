@@ -52,7 +52,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintln(w, *name)
-			io.Copy(w, http.MaxBytesReader(w, r.Body, maxEcho))
+			if _, err := io.Copy(w, http.MaxBytesReader(w, r.Body, maxEcho)); err != nil {
+				panic(http.ErrAbortHandler) // the client must not take a part for the whole
+			}
 		}),
 	}
 	context.AfterFunc(ctx, func() { server.Close() })

@@ -98,7 +98,9 @@ func (a *apps) handler(p *corev1.Pod) http.Handler {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(answer{Cluster: a.cluster, Pod: p.Name})
+		if err := json.NewEncoder(w).Encode(answer{Cluster: a.cluster, Pod: p.Name}); err != nil {
+			panic(http.ErrAbortHandler) // the client must not take half an answer for a whole one
+		}
 	})
 }
 

@@ -121,9 +121,9 @@ func (c *cluster) startControlPlane(ctx context.Context, tokens *istiod.Tokens) 
 	c.controlPlane, c.controlAddress = server, l.Addr().String()
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	c.running.Go(func() {
+	c.run(ctx, "istiod", func(ctx context.Context) error {
 		defer close(done)
-		server.Serve(ctx, l)
+		return server.Serve(ctx, l)
 	})
 	c.stopControlPlane = sync.OnceFunc(func() {
 		cancel()
@@ -152,8 +152,17 @@ func (c *cluster) connect(ctx context.Context, tokens *istiod.Tokens, caller ist
 		return nil, err
 	}
 	c.sessions = append(c.sessions, session)
-	c.running.Go(func() { session.Run(ctx) })
+	c.run(ctx, "discovery of "+p.Kind, session.Run)
 	return session, nil
+}
+
+// run runs a part until ctx ends, and tells if it fails before.
+func (c *cluster) run(ctx context.Context, part string, f func(context.Context) error) {
+	c.running.Go(func() {
+		if err := f(ctx); err != nil && ctx.Err() == nil {
+			c.logger(part).Error("a part of the cluster failed", "error", err)
+		}
+	})
 }
 
 func (c *cluster) logger(component string) *slog.Logger {
@@ -201,7 +210,7 @@ func (c *cluster) startGateway(ctx context.Context, tokens *istiod.Tokens, curre
 	if err != nil {
 		return err
 	}
-	c.running.Go(func() { c.gateway.Serve(ctx, l) })
+	c.run(ctx, "gateway", func(ctx context.Context) error { return c.gateway.Serve(ctx, l) })
 	return nil
 }
 
@@ -228,7 +237,7 @@ func (c *cluster) startProxy(ctx context.Context, tokens *istiod.Tokens) error {
 		Observe:      c.world.events.proxy(c.name),
 		Logger:       c.logger("ztunnel"),
 	})
-	c.running.Go(func() { c.proxy.Run(ctx) })
+	c.run(ctx, "ztunnel", c.proxy.Run)
 	return nil
 }
 

@@ -98,11 +98,11 @@ func (c *onlyConn) Close() error { return errors.Join(c.Conn.Close(), c.transpor
 func (s *story) refusals(ctx context.Context, sec *section) error {
 	t := sec.table("WHO", "AT", "WHAT HAPPENS", "COUNTED")
 
-	err, counted := s.knock(ctx, s.attack.nobody)
+	counted, err := s.knock(ctx, s.attack.nobody)
 	t.row("a client without a certificate", "west's gateway", errText(err), counted)
 	sec.check("no-certificate", "it gets a TLS alert, and the gateway counts it", refusedByAlert(err, counted))
 
-	err, counted = s.knock(ctx, s.attack.foreigner)
+	counted, err = s.knock(ctx, s.attack.foreigner)
 	t.row("a client of trust domain "+foreignTrustDomain, "west's gateway", errText(err), counted)
 	sec.check("foreign-trust-domain", "so does one of another trust domain", refusedByAlert(err, counted))
 
@@ -128,21 +128,21 @@ func (s *story) refusals(ctx context.Context, sec *section) error {
 
 // knock makes a TLS connection to west's gateway. With TLS 1.3 a client learns
 // only from its first read that it was refused.
-func (s *story) knock(ctx context.Context, source identity.Source) (refusal error, counted int) {
+func (s *story) knock(ctx context.Context, source identity.Source) (counted int, refusal error) {
 	s.world.events.reset()
 	g, err := s.world.clusters[west].facts.gateway()
 	if err != nil {
-		return err, 0
+		return 0, err
 	}
 	cfg, err := s.tlsConfig(source)
 	if err != nil {
-		return err, 0
+		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	raw, err := s.world.underlay.DialContext(ctx, "tcp", g.address.String())
 	if err != nil {
-		return err, 0
+		return 0, err
 	}
 	conn := tls.Client(raw, cfg)
 	defer conn.Close()
@@ -154,7 +154,7 @@ func (s *story) knock(ctx context.Context, source identity.Source) (refusal erro
 	_ = s.world.await(ctx, "the gateway to count", func() bool {
 		return err == nil || s.refusedConnections() > 0
 	})
-	return err, s.refusedConnections()
+	return s.refusedConnections(), err
 }
 
 // tlsConfig presents what the source has. It does not verify the gateway: those
