@@ -46,7 +46,12 @@ func (w *walker) authorizationPolicy(n *node) authorizationPolicy {
 			}
 		},
 		"rules": func(n *node, field string) {
-			w.list(n, field, func(n *node, field string) { p.rules = append(p.rules, w.policyRule(n, field)) })
+			w.list(n, field, func(n *node, field string) {
+				if isNull(follow(n)) { // not {}, which matches everything
+					w.fail(n, field, fmt.Errorf("%w: it is null", ErrInvalid))
+				}
+				p.rules = append(p.rules, w.policyRule(n, field))
+			})
 		},
 	})
 	p.dryRun = w.dryRun(n, p.annotations)
@@ -92,10 +97,10 @@ func (w *walker) policyRule(n *node, field string) policyRule {
 	var when []clause
 	w.objectOf(n, field, fields{
 		"from": func(n *node, field string) {
-			w.list(n, field, func(n *node, field string) { from = append(from, w.wrapped(n, field, "source", w.source, &r)) })
+			w.someOf(n, field, func(n *node, field string) { from = append(from, w.wrapped(n, field, "source", w.source, &r)) })
 		},
 		"to": func(n *node, field string) {
-			w.list(n, field, func(n *node, field string) { to = append(to, w.wrapped(n, field, "operation", w.operation, &r)) })
+			w.someOf(n, field, func(n *node, field string) { to = append(to, w.wrapped(n, field, "operation", w.operation, &r)) })
 		},
 		"when": func(n *node, field string) {
 			w.list(n, field, func(n *node, field string) { when = append(when, clause{w.condition(n, field, &r)}) })
@@ -109,6 +114,15 @@ func (w *walker) policyRule(n *node, field string) policyRule {
 	}
 	r.clauses = append(r.clauses, when...)
 	return r
+}
+
+// someOf reads a list that Istio does not admit when it is empty: it would match
+// everything, where nothing may have been meant.
+func (w *walker) someOf(n *node, field string, each func(n *node, field string)) {
+	if list := follow(n); list.Kind == sequenceNode && len(list.Content) == 0 {
+		w.fail(n, field, fmt.Errorf("%w: it is empty", ErrInvalid))
+	}
+	w.list(n, field, each)
 }
 
 // wrapped reads {source: ...} or {operation: ...}, which must say something.

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -54,7 +55,11 @@ const (
 
 // String returns a few words for a log line.
 func (r Reason) String() string {
-	return [...]string{"no policy", "allowed by policy", "denied by policy", "no ALLOW policy matches", "policy is missing"}[r]
+	names := [...]string{"no policy", "allowed by policy", "denied by policy", "no ALLOW policy matches", "policy is missing"}
+	if int(r) < len(names) {
+		return names[r]
+	}
+	return fmt.Sprintf("Reason(%d)", uint8(r))
 }
 
 // Check decides about a connection. It does not allocate, and is safe for

@@ -166,3 +166,9 @@ func TestCheckDoesNotAllocate(t *testing.T) {
 		t.Errorf("Check allocates %v times", n)
 	}
 }
+
+func TestUnknownReason(t *testing.T) {
+	if got := Reason(200).String(); got != "Reason(200)" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -106,8 +106,10 @@ func TestConvertAuthorizationPolicy(t *testing.T) {
 		{"dry run", "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: p\n  namespace: app\n  annotations: {istio.io/dry-run: 'true'}\n",
 			with(func(p *Policy) { p.DryRun = true }), ""},
 		{"other objects", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\nspec: {whatever: 1}\n---\n---\n# nothing\n", nil, ""},
-		{"RequestAuthentication", "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: x}\n", nil, "is about HTTP"},
+		{"RequestAuthentication", "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: x}\n", nil, "RequestAuthentication default/x: is about HTTP"},
 		{"list", "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: app}}\n", []Policy{base}, ""},
+		{"apiVersion and kind by alias", "apiVersion: v1\nkind: List\nmetadata: {annotations: {a: &v security.istio.io/v1, b: &k AuthorizationPolicy}}\nitems:\n- {apiVersion: *v, kind: *k, metadata: {name: p, namespace: app}}\n", []Policy{base}, ""},
+		{"a list item by alias", "apiVersion: v1\nkind: List\nmetadata: {a: &p {apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: app}}}\nitems:\n- *p\n", []Policy{base}, ""},
 		{"aliases", policyYAML("  rules:\n  - from: [{source: &a {namespaces: [a]}}]\n  - from: [{source: *a}]\n"), with(func(p *Policy) {
 			g := groupOf(Match{Namespaces: []StringMatch{exact("a")}})
 			p.Groups = []Group{g, g}
@@ -160,6 +162,12 @@ func TestParseErrors(t *testing.T) {
 		{"mode", "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p}\nspec: {mtls: {mode: strict}}\n", `spec.mtls.mode: invalid value: "strict"`},
 		{"port", "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p}\nspec: {selector: {matchLabels: {a: b}}, portLevelMtls: {http: {mode: STRICT}}}\n", `"http" is not a port`},
 		{"ports without selector", "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p}\nspec: {portLevelMtls: {80: {mode: STRICT}}}\n", "it needs a selector"},
+		{"no apiVersion", "kind: AuthorizationPolicy\nmetadata: {name: p}\n", "test.yaml:1: apiVersion: invalid value: it is missing"},
+		{"no kind", "apiVersion: security.istio.io/v1\nmetadata: {name: p}\n", "test.yaml:1: kind: invalid value: it is missing"},
+		{"two API versions", "apiVersion: v1\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\n", "test.yaml:2: apiVersion: invalid value: want each field once"},
+		{"null rule", policyYAML("  rules:\n  -\n"), "test.yaml:6: AuthorizationPolicy app/p: spec.rules[0]: invalid value: it is null"},
+		{"empty from", policyYAML("  rules: [{from: []}]\n"), "spec.rules[0].from: invalid value: it is empty"},
+		{"empty to", policyYAML("  rules: [{to: []}]\n"), "spec.rules[0].to: invalid value: it is empty"},
 		{"a list of itself", "apiVersion: v1\nkind: List\nitems: &a\n- {kind: List, items: *a}\n", ""},
 	}
 	for _, tc := range tests {

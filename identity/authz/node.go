@@ -53,6 +53,8 @@ var (
 	ErrSyntax       = errors.New("malformed YAML")
 )
 
+var errTwice = fmt.Errorf("%w: want each field once, by name", ErrInvalid)
+
 // maxNodes bounds what is read from one document, aliases expanded.
 const maxNodes = 1 << 20
 
@@ -70,9 +72,7 @@ func (w *walker) fail(n *node, field string, err error) {
 
 // resolve follows an alias and counts.
 func (w *walker) resolve(n *node, field string) (*node, bool) {
-	if n.Kind == aliasNode && n.Alias != nil {
-		n = n.Alias
-	}
+	n = follow(n)
 	w.nodes++
 	if w.nodes > maxNodes {
 		if w.nodes == maxNodes+1 {
@@ -81,6 +81,14 @@ func (w *walker) resolve(n *node, field string) (*node, bool) {
 		return nil, false
 	}
 	return n, true
+}
+
+// follow returns what an alias stands for.
+func follow(n *node) *node {
+	if n.Kind == aliasNode && n.Alias != nil {
+		return n.Alias
+	}
+	return n
 }
 
 func isNull(n *node) bool { return n.Kind == scalarNode && n.Tag == "!!null" }
@@ -104,7 +112,7 @@ func (w *walker) mapping(n *node, field string, each func(key string, k, v *node
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i].Value
 		if n.Content[i].Kind != scalarNode || seen[key] {
-			w.fail(n.Content[i], join(field, key), fmt.Errorf("%w: want each field once, by name", ErrInvalid))
+			w.fail(n.Content[i], join(field, key), errTwice)
 			continue
 		}
 		seen[key] = true

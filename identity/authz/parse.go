@@ -110,9 +110,13 @@ func (r *Resources) document(file string, n *node) []error {
 
 func (r *Resources) item(file string, n *node) []error {
 	w := &walker{file: file}
+	n = follow(n)
+	if isNull(n) || !w.hasType(n) {
+		return w.errs
+	}
 	group, kind := typeOf(n)
-	if n.Kind != mappingNode && !isNull(n) {
-		w.fail(n, "", fmt.Errorf("%w: want an object with apiVersion and kind", ErrInvalid))
+	if group == "v1" && kind == "List" {
+		w.fail(n, "kind", fmt.Errorf("%w: a List in a List", ErrInvalid))
 	}
 	if group != "security.istio.io" {
 		return w.errs
@@ -127,7 +131,11 @@ func (r *Resources) item(file string, n *node) []error {
 		r.peers = append(r.peers, p)
 		w.register(r, n, &p.meta)
 	case "RequestAuthentication":
-		r.others = append(r.others, Warning{File: file, Line: n.Line, Object: kind, Message: "is about HTTP, which needs a waypoint: it is skipped"})
+		m := meta{kind: kind, namespace: "default"}
+		if md := child(n, "metadata"); md != nil {
+			w.readMeta(md, &m)
+		}
+		r.others = append(r.others, Warning{File: file, Line: n.Line, Object: m.object(), Message: "is about HTTP, which needs a waypoint: it is skipped"})
 	default:
 		w.fail(n, "kind", fmt.Errorf("%w: security.istio.io has no %q", ErrInvalid, kind))
 	}
@@ -143,6 +151,32 @@ func (w *walker) register(r *Resources, n *node, m *meta) {
 	r.places[m.object()] = place
 }
 
+// hasType reports whether it can be told what an object is. One that cannot be
+// told could be a policy, and must not be passed over.
+func (w *walker) hasType(n *node) bool {
+	if n.Kind != mappingNode {
+		w.fail(n, "", fmt.Errorf("%w: want an object with apiVersion and kind", ErrInvalid))
+		return false
+	}
+	before := len(w.errs)
+	for _, field := range []string{"apiVersion", "kind"} {
+		if v := child(n, field); v == nil || isNull(v) || v.Value == "" {
+			w.fail(n, field, fmt.Errorf("%w: it is missing", ErrInvalid))
+		}
+		seen := false
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value != field {
+				continue
+			}
+			if seen {
+				w.fail(n.Content[i], field, errTwice)
+			}
+			seen = true
+		}
+	}
+	return len(w.errs) == before
+}
+
 // typeOf returns the API group and the kind of an object.
 func typeOf(n *node) (group, kind string) {
 	if v := child(n, "apiVersion"); v != nil {
@@ -155,12 +189,13 @@ func typeOf(n *node) (group, kind string) {
 }
 
 func child(n *node, key string) *node {
+	n = follow(n)
 	if n.Kind != mappingNode {
 		return nil
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key {
-			return n.Content[i+1]
+			return follow(n.Content[i+1])
 		}
 	}
 	return nil
