@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -136,6 +137,29 @@ func TestServerWildcardAndNames(t *testing.T) {
 	r.want("pear=2 plum=2")
 	r.send(&discoverypb.DeltaDiscoveryRequest{TypeUrl: fruit, ResourceNamesSubscribe: []string{"*"}})
 	r.want("apple=2 pear=2 plum=2")
+}
+
+// TestServerWildcardAgain asks for everything once more while a removal waits to
+// be sent: the answer has both.
+func TestServerWildcardAgain(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		held []string // what the client is subscribed to by then
+	}{
+		{"after the wildcard", []string{"*"}},
+		{"after names", []string{"apple", "pear"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := new(Collection)
+			c.Update(items("apple=1 pear=1"), nil)
+			r := serveXDS(t, &Server{Source: ByType{fruit: c}, PushDelay: time.Hour}).openRaw()
+			r.open(&discoverypb.DeltaDiscoveryRequest{TypeUrl: fruit, ResourceNamesSubscribe: test.held})
+			r.want("apple=1 pear=1")
+			c.Update(nil, []string{"pear"})
+			r.send(&discoverypb.DeltaDiscoveryRequest{TypeUrl: fruit, ResourceNamesSubscribe: []string{"*"}})
+			r.want("apple=1 -pear")
+		})
+	}
 }
 
 func TestServerNackAndStaleNonce(t *testing.T) {

@@ -92,11 +92,14 @@ func (s *subscription) take() (delta, bool) {
 	c := s.collection
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	var d delta
+	d := c.since(s.watcher, s.wants)
 	if s.full {
+		// Removals that wait to be sent belong to it, if this is not the first time.
+		gone := d.removals
 		d = c.everything(s.have)
-	} else {
-		d = c.since(s.watcher, s.wants)
+		d.removals = append(d.removals, gone...)
+		slices.Sort(d.removals)
+		d.removals = slices.Compact(d.removals)
 	}
 	s.answer(&d)
 	send := s.due || !d.empty()

@@ -30,6 +30,7 @@ func (c *Collection) unwatch(w *watcher) {
 }
 
 // everything returns all resources, as a change for a client that holds the versions in have.
+// Removals are in no order.
 // The caller holds the lock for reading.
 func (c *Collection) everything(have map[string]string) delta {
 	var d delta
@@ -46,7 +47,6 @@ func (c *Collection) everything(have map[string]string) delta {
 			d.removals = append(d.removals, name)
 		}
 	}
-	slices.Sort(d.removals)
 	return d
 }
 
