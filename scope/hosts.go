@@ -70,7 +70,7 @@ func compileHosts(settings []ServiceSetting, opts Options) (hostRules, error) {
 // defaultClusterLocal lists what istiod takes as cluster-local unless told
 // otherwise.
 func defaultClusterLocal(opts Options) []string {
-	discovery := opts.DiscoveryHost
+	discovery := strings.ToLower(opts.DiscoveryHost)
 	if discovery == "" {
 		discovery = "istiod.istio-system.svc"
 	}
@@ -80,7 +80,7 @@ func defaultClusterLocal(opts Options) []string {
 	return []string{
 		"*.kube-system.svc." + opts.Domain,
 		"kubernetes.default.svc." + opts.Domain,
-		strings.ToLower(discovery),
+		discovery,
 	}
 }
 

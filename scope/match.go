@@ -2,6 +2,7 @@ package scope
 
 import (
 	"fmt"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -73,6 +74,7 @@ func (c *Config) Compile(opts Options) (*Matcher, error) {
 	if opts.Domain == "" {
 		opts.Domain = "cluster.local"
 	}
+	opts.Domain = strings.ToLower(opts.Domain)
 	m := &Matcher{precedence: opts.Precedence, domain: opts.Domain}
 	for i, e := range c.Entries {
 		compiled, err := compileEntry(fmt.Sprintf("serviceScopeConfigs[%d]", i), e)

@@ -135,6 +135,11 @@ func TestClusterLocal(t *testing.T) {
 			"cp.mesh.svc.corp":             true,
 			"istiod.istio-system.svc.corp": false,
 		}},
+		{"domain in any case", "", Options{Domain: "Corp.Example"}, map[string]bool{
+			"dns.kube-system.svc.corp.example":     true,
+			"kubernetes.default.svc.Corp.Example":  true,
+			"istiod.istio-system.svc.corp.example": true,
+		}},
 		{"control plane with domain", "", Options{DiscoveryHost: "cp.mesh.svc.cluster.local"}, map[string]bool{
 			"cp.mesh.svc.cluster.local": true,
 		}},
