@@ -248,11 +248,15 @@ func (f *Forwarder) join(key cacheKey, query *dns.Msg) (*flight, error) {
 	return fl, nil
 }
 
-// outgoing is the query that goes upstream: what EDNS says holds from hop to hop,
-// except for DO.
+// outgoing is the query that goes upstream: the question and the flags that are
+// part of it. What EDNS says holds from hop to hop, except for DO.
 func outgoing(query *dns.Msg) *dns.Msg {
-	out := &dns.Msg{MsgHdr: query.MsgHdr, Question: query.Question}
-	out.Response = false
+	out := &dns.Msg{Question: query.Question, MsgHdr: dns.MsgHdr{
+		Opcode:            query.Opcode,
+		RecursionDesired:  query.RecursionDesired,
+		AuthenticatedData: query.AuthenticatedData,
+		CheckingDisabled:  query.CheckingDisabled,
+	}}
 	opt := query.IsEdns0()
 	return out.SetEdns0(ednsSize, opt != nil && opt.Do())
 }

@@ -347,6 +347,24 @@ func TestQuerySafety(t *testing.T) {
 	}
 }
 
+// TestQueryHeader: of the client's header only what is part of a question goes
+// upstream. The rest could make the servers refuse a query that others wait for.
+func TestQueryHeader(t *testing.T) {
+	w := &world{answer: func(_, _ string, q *dns.Msg) *dns.Msg { return reply(q, 30, "192.0.2.1") }}
+	f := w.forward(t, "one")
+	q := queryFor("a.example.")
+	q.MsgHdr = dns.MsgHdr{Id: 7, RecursionDesired: true, CheckingDisabled: true, AuthenticatedData: true,
+		Authoritative: true, Truncated: true, RecursionAvailable: true, Zero: true, Rcode: dns.RcodeRefused}
+	if _, err := f.Exchange(t.Context(), q); err != nil {
+		t.Fatal(err)
+	}
+	got := w.queries[0].MsgHdr
+	want := dns.MsgHdr{Id: got.Id, RecursionDesired: true, CheckingDisabled: true, AuthenticatedData: true}
+	if got != want {
+		t.Errorf("sent %+v, want %+v", got, want)
+	}
+}
+
 func TestSingleflight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int32

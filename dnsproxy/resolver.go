@@ -54,40 +54,46 @@ func (r *Resolver) Synced() bool {
 // table does not decide: then the question is for the upstream servers. That is
 // so for unknown names, and for types other than A, AAAA, ANY, PTR, SRV, HTTPS and SVCB.
 func (r *Resolver) Resolve(v View, q dns.Question) (Answer, bool) {
-	if q.Qclass != dns.ClassINET || !r.Synced() || strings.Contains(q.Name, `\`) {
+	if q.Qclass != dns.ClassINET || !r.Synced() {
 		return Answer{}, false
 	}
 	name := canonical(q.Name)
 	ask := question{Question: q, name: name, view: &v, table: r.Names.Load()}
-	var a Answer
-	var known bool
-	switch q.Qtype {
-	case dns.TypeA, dns.TypeAAAA:
-		a, known = r.addresses(ask)
-	case dns.TypePTR:
-		a, known = r.pointers(ask)
-	case dns.TypeSRV:
-		a, known = r.services(ask)
-	case dns.TypeANY:
-		if ask.knows(name) {
-			a, known = Answer{Answer: []dns.RR{r.minimal(q.Name)}}, true
+	escaped := strings.Contains(name, `\`) // no name of a table is, and its dots need not end labels
+	if !escaped {
+		if a, known := r.fromTable(ask); known {
+			return a, true
 		}
-	case dns.TypeHTTPS, dns.TypeSVCB:
-		// Their hints would lead clients around the mesh's address (RFC 9460 section 7.3).
-		if _, host := cutService(name); ask.knows(host) {
-			a, known = r.nothing(ask, dns.RcodeSuccess), true
-		}
-	}
-	if known {
-		return a, true
 	}
 	if _, ours := r.zoneOf(name); !ours {
 		return Answer{}, false
 	}
-	if ask.knows(name) {
+	if !escaped && ask.knows(name) {
 		return r.nothing(ask, dns.RcodeSuccess), true
 	}
 	return r.nothing(ask, dns.RcodeNameError), true
+}
+
+// fromTable answers q if the table has something to say about its type.
+func (r *Resolver) fromTable(q question) (Answer, bool) {
+	switch q.Qtype {
+	case dns.TypeA, dns.TypeAAAA:
+		return r.addresses(q)
+	case dns.TypePTR:
+		return r.pointers(q)
+	case dns.TypeSRV:
+		return r.services(q)
+	case dns.TypeANY:
+		if q.knows(q.name) {
+			return Answer{Answer: []dns.RR{r.minimal(q.Name)}}, true
+		}
+	case dns.TypeHTTPS, dns.TypeSVCB:
+		// Their hints would lead clients around the mesh's address (RFC 9460 section 7.3).
+		if _, host := cutService(q.name); q.knows(host) {
+			return r.nothing(q, dns.RcodeSuccess), true
+		}
+	}
+	return Answer{}, false
 }
 
 // question is one question on its way through a Resolver.

@@ -112,6 +112,8 @@ func TestResolve(t *testing.T) {
 		{name: "unknown name of a zone of ours", view: app, host: "nobody.app.svc.clusterset.local.", qtype: dns.TypeA, known: true, rcode: dns.RcodeNameError, ns: "clusterset.local."},
 		{name: "the most specific zone", view: app, host: "a.deep.clusterset.local.", qtype: dns.TypeA, known: true, rcode: dns.RcodeNameError, ns: "deep.clusterset.local."},
 		{name: "other type in a zone of ours", view: app, host: "reviews.app.svc.clusterset.local.", qtype: dns.TypeTXT, known: true, ns: "clusterset.local."},
+		{name: "escaped name in a zone of ours", view: app, host: `a\032b.svc.clusterset.local.`, qtype: dns.TypeA, known: true, rcode: dns.RcodeNameError, ns: "clusterset.local."},
+		{name: "an escaped dot ends no label", view: app, host: `x\.clusterset.local.`, qtype: dns.TypeA},
 		{name: "zones are whole labels", view: app, host: "my-clusterset.local.", qtype: dns.TypeA},
 	}
 	for _, tt := range tests {

@@ -24,10 +24,9 @@ func (s *Server) Serve(l net.Listener) error {
 		return err
 	}
 	defer s.remove(sock)
-	for failures := 0; s.acquire(s.conns); {
+	for failures := 0; !s.stopped(); {
 		conn, err := l.Accept()
 		if err != nil {
-			<-s.conns
 			failures++
 			if s.stopped() || !s.pause(failures, err) {
 				return s.ended(err)
@@ -37,7 +36,10 @@ func (s *Server) Serve(l net.Listener) error {
 		failures = 0
 		c := &streamSocket{Conn: conn}
 		if err := s.add(c); err != nil {
-			<-s.conns
+			return net.ErrClosed
+		}
+		if !s.acquire(s.conns) {
+			s.remove(c)
 			return net.ErrClosed
 		}
 		go func() {
@@ -62,9 +64,10 @@ func (s *Server) serveConn(c *streamSocket) {
 	for {
 		pipeline <- struct{}{}
 		raw, err := c.readMessage(s.idleTimeout())
-		if err != nil || !s.acquire(s.queries) {
+		if err != nil {
 			return
 		}
+		s.queries <- struct{}{} // what was read is answered, also while the server stops
 		working.Go(func() {
 			defer func() {
 				<-pipeline

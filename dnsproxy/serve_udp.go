@@ -25,12 +25,11 @@ func (s *Server) ServePacket(pc net.PacketConn) error {
 	if err != nil {
 		return fmt.Errorf("dnsproxy: %w", err)
 	}
-	for failures := 0; s.acquire(s.queries); {
+	for failures := 0; !s.stopped(); {
 		buf := buffers.Get().(*packetBuffers)
 		n, reply, remote, err := read(buf.in[:])
 		if err != nil {
 			buffers.Put(buf)
-			<-s.queries
 			failures++
 			if s.stopped() || !s.pause(failures, err) {
 				return s.ended(err)
@@ -38,6 +37,7 @@ func (s *Server) ServePacket(pc net.PacketConn) error {
 			continue
 		}
 		failures = 0
+		s.queries <- struct{}{} // what was read is answered, also while the server stops
 		working.Go(func() {
 			defer func() {
 				buffers.Put(buf)

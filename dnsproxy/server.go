@@ -24,11 +24,11 @@ type Server struct {
 	Handler dns.Handler
 
 	// MaxQueries bounds the queries that are worked on at one time; further ones
-	// wait in the sockets' buffers. Zero means 1024.
+	// wait, one for each socket and the others in its buffer. Zero means 1024.
 	MaxQueries int
 
-	// MaxConns bounds the TCP connections; further ones wait in the listeners'
-	// backlogs. Zero means 256.
+	// MaxConns bounds the TCP connections that are served; further ones wait, one
+	// for each listener and the others in its backlog. Zero means 256.
 	MaxConns int
 
 	// IdleTimeout ends a TCP connection on which no query came (RFC 7766 section

@@ -179,6 +179,23 @@ func TestMaxQueries(t *testing.T) {
 	})
 }
 
+// TestIdleSocketsTakeNoTurn: sockets on which nothing comes do not use up what
+// may be worked on at one time.
+func TestIdleSocketsTakeNoTurn(t *testing.T) {
+	s := &dnsproxy.Server{Handler: echo, MaxQueries: 1, MaxConns: 1}
+	var served sync.WaitGroup
+	defer served.Wait()
+	defer s.Close()
+	for range 2 {
+		pc, l := listen(t)
+		served.Go(func() { s.ServePacket(pc) })
+		served.Go(func() { s.Serve(l) })
+		for _, network := range []string{"udp", "tcp", "udp"} {
+			ask(t, network, l.Addr().String(), "a.example.", dns.TypeA)
+		}
+	}
+}
+
 // TestShutdown: what was asked is answered; idle connections end.
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -204,6 +221,28 @@ func TestShutdown(t *testing.T) {
 		}
 		if err := s.Serve(&closedListener{}); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("serving after shutdown: %v, want net.ErrClosed", err)
+		}
+	})
+}
+
+// TestShutdownAnswersWaiting: a query that was read and waits for its turn is answered.
+func TestShutdownAnswersWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &dnsproxy.Server{MaxQueries: 1, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+			time.Sleep(time.Second)
+			echo(w, q)
+		})}
+		conn := serveMem(t, s)()
+		defer conn.Close()
+		send(t, conn, queryFor("a."))
+		send(t, conn, queryFor("b."))
+		synctest.Wait()
+		done := make(chan error, 1)
+		go func() { done <- s.Shutdown(t.Context()) }()
+		receive(t, conn)
+		receive(t, conn)
+		if err := <-done; err != nil {
+			t.Errorf("shutdown: %v", err)
 		}
 	})
 }
