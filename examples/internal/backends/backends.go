@@ -73,8 +73,12 @@ func (e *PortError) Error() string {
 }
 
 // Pick chooses a backend for a connection from source to a port of a service,
-// other than those excluded.
+// other than those excluded. Of a service that passes connections through, with
+// whatever port, the error is lb.ErrPassthrough.
 func (c *Chooser) Pick(s *endpoints.ServiceEntry, port uint16, source lb.Locality, exclude []lb.ID) (Pick, error) {
+	if s.LoadBalancing != nil && s.LoadBalancing.Mode == endpoints.ModePassthrough {
+		return Pick{}, lb.ErrPassthrough
+	}
 	b, err := c.balancer(s, portKey{s.Key(), port, source})
 	if err != nil {
 		return Pick{}, err
@@ -183,7 +187,7 @@ func (c *Chooser) policy(l *endpoints.LoadBalancing) lb.Policy {
 		return lb.Policy{}
 	}
 	p := lb.Policy{Mode: lb.Mode(l.Mode), Health: lb.HealthPolicy(l.HealthPolicy)}
-	if c.cfg.AnyLocality && p.Mode != lb.Passthrough {
+	if c.cfg.AnyLocality {
 		p.Mode = lb.Standard
 		return p
 	}

@@ -184,9 +184,11 @@ func (g *Gateway) connect(r *hbone.Request, namespace string) (net.Conn, backend
 	var failures []error
 	for range maxAttempts {
 		pick, err := g.backends.Pick(s, port, lb.Locality{Network: g.cfg.Network}, tried)
+		if len(failures) > 0 && errors.Is(err, lb.ErrNoTarget) {
+			break // none that was not tried
+		}
 		if err != nil {
-			failures = append(failures, err)
-			break
+			return nil, backends.Pick{}, err
 		}
 		conn, err := g.dial(r.Context(), pick.Value)
 		if err == nil {

@@ -112,9 +112,11 @@ func (d *pod) connectAny(ctx context.Context, s *endpoints.ServiceEntry, port ui
 	source := backends.Locality(d.workload.Load())
 	for range maxAttempts {
 		pick, err := d.proxy.backends.Pick(s, port, source, tried)
+		if len(failures) > 0 && errors.Is(err, lb.ErrNoTarget) {
+			break // none that was not tried
+		}
 		if err != nil {
-			failures = append(failures, err)
-			break
+			return connected{}, err
 		}
 		r, err := way(pick.Value)
 		if err == nil {
