@@ -42,7 +42,7 @@ func (t *NameTable) find(v *View, q string) (match, bool) {
 }
 
 func (t *NameTable) findWildcard(v *View, q string) (match, bool) {
-	if t.wild.len == 0 {
+	if t.wild.Len() == 0 {
 		return match{}, false
 	}
 	for _, rest, ok := strings.Cut(q, "."); ok; _, rest, ok = strings.Cut(rest, ".") {
@@ -74,7 +74,7 @@ func (t *NameTable) exact(v *View, q string) *record {
 		return r
 	}
 	labels := strings.Count(q, ".") + 1
-	if labels > 4 || t.short.len == 0 {
+	if labels > 4 || t.short.Len() == 0 {
 		return nil
 	}
 	if short, ok := strings.CutSuffix(q, ".svc"); ok && labels >= 3 {
@@ -95,13 +95,13 @@ func (t *NameTable) exact(v *View, q string) *record {
 
 // choose returns what name means to the client: what its own namespace says,
 // else the canonical entry, else the first.
-func (t *NameTable) choose(v *View, ix *pmap[[]*record], name string) *record {
-	recs, _ := ix.get(name)
+func (t *NameTable) choose(v *View, ix *recordsByName, name string) *record {
+	recs, _ := ix.Get(name)
 	return v.prefer(recs, func(*record) bool { return true })
 }
 
 func (t *NameTable) chooseShort(v *View, short string) *record {
-	recs, _ := t.short.get(short)
+	recs, _ := t.short.Get(short)
 	return v.prefer(recs, v.hasShortName)
 }
 

@@ -12,7 +12,7 @@ const maxPointers = 16
 
 // pointers answers PTR questions for addresses of the table.
 func (r *Resolver) pointers(q question) (Answer, bool) {
-	recs, _ := q.table.reverse.get(q.name)
+	recs, _ := q.table.reverse.Get(q.name)
 	var out []dns.RR
 	for _, rec := range recs {
 		if q.view.sees(rec) && len(out) < maxPointers {
@@ -63,7 +63,7 @@ func (t *NameTable) targets(m match) []*record {
 	}
 	var targets []*record
 	for _, p := range m.entry.Pods {
-		recs, _ := t.hosts.get(podLabel(p) + "." + canonical(m.entry.Host))
+		recs, _ := t.hosts.Get(podLabel(p) + "." + canonical(m.entry.Host))
 		for _, rec := range recs {
 			if rec.entry == m.entry {
 				targets = append(targets, rec)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/eastwest-mesh/eastwest/internal/pmap"
 )
 
 // NameTable is an immutable set of entries with the indexes to answer from. It
@@ -14,12 +16,15 @@ import (
 // change, at a cost that follows the change and not the size of the table. A nil
 // *NameTable is an empty one.
 type NameTable struct {
-	entries pmap[*Entry]    // by Key
-	hosts   pmap[[]*record] // complete names
-	wild    pmap[[]*record] // wildcards, by the name below which they hold
-	short   pmap[[]*record] // "name.namespace"
-	reverse pmap[[]*record] // "10.0.0.10.in-addr.arpa"
+	entries pmap.Map[string, *Entry] // by Key
+	hosts   recordsByName            // complete names
+	wild    recordsByName            // wildcards, by the name below which they hold
+	short   recordsByName            // "name.namespace"
+	reverse recordsByName            // "10.0.0.10.in-addr.arpa"
 }
+
+// recordsByName are the records of each name.
+type recordsByName = pmap.Map[string, []*record]
 
 // index says in which index of a table a record is.
 type index int
@@ -59,50 +64,72 @@ func (t *NameTable) With(upserts []Entry, removals []Key) (*NameTable, error) {
 		return nil, errors.Join(errs...)
 	}
 
-	next := new(NameTable)
-	if t != nil {
-		*next = *t
-	}
-	batch := new(edit)
+	next := t.edit()
 	for _, k := range removals {
-		next.remove(batch, Key{Namespace: k.Namespace, Host: canonical(k.Host)})
+		next.remove(Key{Namespace: k.Namespace, Host: canonical(k.Host)})
 	}
 	for _, c := range news {
-		next.remove(batch, c.entry.Key())
-		next.entries.set(batch, c.entry.Key().index(), c.entry)
+		next.remove(c.entry.Key())
+		next.entries.Set(c.entry.Key().index(), c.entry)
 		for _, p := range c.postings {
-			next.post(batch, p)
+			next.post(p)
 		}
 	}
-	return next, nil
+	return next.table(), nil
 }
 
-func (t *NameTable) remove(batch *edit, k Key) {
-	old, ok := t.entries.get(k.index())
+// tableEdit is a NameTable on its way to the next one.
+type tableEdit struct {
+	entries *pmap.Editor[string, *Entry]
+	records [4]*pmap.Editor[string, []*record] // by index
+}
+
+func (t *NameTable) edit() *tableEdit {
+	if t == nil {
+		t = new(NameTable)
+	}
+	e := &tableEdit{entries: t.entries.Edit()}
+	e.records[inHosts], e.records[inWild] = t.hosts.Edit(), t.wild.Edit()
+	e.records[inShort], e.records[inReverse] = t.short.Edit(), t.reverse.Edit()
+	return e
+}
+
+func (e *tableEdit) table() *NameTable {
+	return &NameTable{
+		entries: e.entries.Map(),
+		hosts:   e.records[inHosts].Map(),
+		wild:    e.records[inWild].Map(),
+		short:   e.records[inShort].Map(),
+		reverse: e.records[inReverse].Map(),
+	}
+}
+
+func (e *tableEdit) remove(k Key) {
+	old, ok := e.entries.Get(k.index())
 	if !ok {
 		return
 	}
-	t.entries.remove(batch, k.index())
+	e.entries.Delete(k.index())
 	postings, _ := compile(old) // it was compiled before: there is no error
 	for _, p := range postings {
-		t.unpost(batch, p, old)
+		e.unpost(p, old)
 	}
 }
 
 // post adds p to its index. The records of one name are in the order of their
 // entries' keys, so that a table does not depend on the history that led to it.
-func (t *NameTable) post(batch *edit, p posting) {
-	ix := t.index(p.index)
-	old, _ := ix.get(p.key)
+func (e *tableEdit) post(p posting) {
+	ix := e.records[p.index]
+	old, _ := ix.Get(p.key)
 	at, _ := slices.BinarySearchFunc(old, p.record, compareRecords)
 	recs := make([]*record, 0, len(old)+1)
 	recs = append(append(append(recs, old[:at]...), p.record), old[at:]...)
-	ix.set(batch, p.key, recs)
+	ix.Set(p.key, recs)
 }
 
-func (t *NameTable) unpost(batch *edit, p posting, of *Entry) {
-	ix := t.index(p.index)
-	old, _ := ix.get(p.key)
+func (e *tableEdit) unpost(p posting, of *Entry) {
+	ix := e.records[p.index]
+	old, _ := ix.Get(p.key)
 	recs := make([]*record, 0, len(old))
 	for _, r := range old {
 		if r.entry != of {
@@ -110,22 +137,9 @@ func (t *NameTable) unpost(batch *edit, p posting, of *Entry) {
 		}
 	}
 	if len(recs) == 0 {
-		ix.remove(batch, p.key)
+		ix.Delete(p.key)
 	} else {
-		ix.set(batch, p.key, recs)
-	}
-}
-
-func (t *NameTable) index(i index) *pmap[[]*record] {
-	switch i {
-	case inHosts:
-		return &t.hosts
-	case inWild:
-		return &t.wild
-	case inShort:
-		return &t.short
-	default:
-		return &t.reverse
+		ix.Set(p.key, recs)
 	}
 }
 
@@ -142,7 +156,7 @@ func (t *NameTable) Len() int {
 	if t == nil {
 		return 0
 	}
-	return t.entries.len
+	return t.entries.Len()
 }
 
 // Get returns the entry with the given key. It must not be modified.
@@ -150,7 +164,7 @@ func (t *NameTable) Get(k Key) (*Entry, bool) {
 	if t == nil {
 		return nil, false
 	}
-	return t.entries.get(Key{Namespace: k.Namespace, Host: canonical(k.Host)}.index())
+	return t.entries.Get(Key{Namespace: k.Namespace, Host: canonical(k.Host)}.index())
 }
 
 // All yields all entries, in no particular order. They must not be modified.
@@ -158,7 +172,13 @@ func (t *NameTable) All() iter.Seq[*Entry] {
 	if t == nil {
 		return func(func(*Entry) bool) {}
 	}
-	return t.entries.all()
+	return func(yield func(*Entry) bool) {
+		for _, e := range t.entries.All() {
+			if !yield(e) {
+				return
+			}
+		}
+	}
 }
 
 // Names holds the current table of a program, for any number of resolvers. The

@@ -4,22 +4,24 @@ import (
 	"iter"
 	"net/netip"
 	"strings"
+
+	"github.com/eastwest-mesh/eastwest/internal/pmap"
 )
 
 // An Index finds services and workloads by name and by address. It is immutable: Apply returns another one,
 // at a cost that depends on what changed. A nil Index is an empty one. Lookups take no lock, and those that
 // return one thing allocate nothing.
 type Index struct {
-	services  pmap[string, *ServiceEntry] // by key; also those that only workloads speak of
-	workloads pmap[string, *Workload]     // by UID
+	services  pmap.Map[string, *ServiceEntry] // by key; also those that only workloads speak of
+	workloads pmap.Map[string, *Workload]     // by UID
 
 	networks      map[string]uint32 // number of each network seen
-	vips          pmap[addrKey, *serviceSet]
+	vips          pmap.Map[addrKey, *serviceSet]
 	prefixes      map[uint32]*prefixLengths // by addrKey.space: which lengths vips has
-	hostnames     pmap[string, *serviceSet]
-	addrs         pmap[addrKey, *workloadSet]
-	workloadHosts pmap[string, *workloadSet] // by "namespace/hostname"
-	nodes         pmap[string, *nodeSet]
+	hostnames     pmap.Map[string, *serviceSet]
+	addrs         pmap.Map[addrKey, *workloadSet]
+	workloadHosts pmap.Map[string, *workloadSet] // by "namespace/hostname"
+	nodes         pmap.Map[string, *nodeSet]
 }
 
 // A ServiceEntry is a service with what backs it. It is immutable: as long as an Index returns the same
@@ -27,7 +29,7 @@ type Index struct {
 type ServiceEntry struct {
 	*Service
 	key       string
-	endpoints pmap[string, *Workload]
+	endpoints pmap.Map[string, *Workload]
 }
 
 // Len returns the number of endpoints, healthy or not.
@@ -198,7 +200,7 @@ func (x *Index) Workloads() iter.Seq[*Workload] {
 	}
 }
 
-func values[K, V comparable](m pmap[K, V], yield func(V) bool) {
+func values[K, V comparable](m pmap.Map[K, V], yield func(V) bool) {
 	for _, v := range m.All() {
 		if !yield(v) {
 			return
@@ -282,7 +284,7 @@ func (s *workloadSet) first() *Workload {
 
 // A nodeSet is the workloads of a node. It is immutable.
 type nodeSet struct {
-	workloads pmap[string, *Workload]
+	workloads pmap.Map[string, *Workload]
 }
 
 // rankWorkload is less for what wins an address: ztunnel takes a pod before anything else, and what speaks

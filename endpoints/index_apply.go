@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/eastwest-mesh/eastwest/internal/pmap"
 )
 
 // Apply returns x with d applied: what d brings replaces what has the same name. To remove what is not
@@ -33,26 +35,26 @@ func (x *Index) Apply(d Delta) *Index {
 
 // An indexEditor makes an Index from another one.
 type indexEditor struct {
-	services  *peditor[string, *ServiceEntry]
-	workloads *peditor[string, *Workload]
-	vips      *peditor[addrKey, *serviceSet]
-	hostnames *peditor[string, *serviceSet]
-	addrs     *peditor[addrKey, *workloadSet]
-	hosts     *peditor[string, *workloadSet]
-	nodes     *peditor[string, *nodeSet]
+	services  *pmap.Editor[string, *ServiceEntry]
+	workloads *pmap.Editor[string, *Workload]
+	vips      *pmap.Editor[addrKey, *serviceSet]
+	hostnames *pmap.Editor[string, *serviceSet]
+	addrs     *pmap.Editor[addrKey, *workloadSet]
+	hosts     *pmap.Editor[string, *workloadSet]
+	nodes     *pmap.Editor[string, *nodeSet]
 	networks  map[string]uint32
 	prefixes  map[uint32]*prefixLengths
 	owned     bool // networks and prefixes are copies
 
 	changed map[string]*entryEdit // services that are not the same any more
-	onNodes map[string]*peditor[string, *Workload]
+	onNodes map[string]*pmap.Editor[string, *Workload]
 }
 
 // An entryEdit is a ServiceEntry on its way to the next one.
 type entryEdit struct {
 	old       *ServiceEntry
 	service   *Service
-	endpoints *peditor[string, *Workload]
+	endpoints *pmap.Editor[string, *Workload]
 }
 
 func newIndexEditor(x *Index) *indexEditor {
@@ -60,7 +62,7 @@ func newIndexEditor(x *Index) *indexEditor {
 		services: x.services.Edit(), workloads: x.workloads.Edit(), vips: x.vips.Edit(), hostnames: x.hostnames.Edit(),
 		addrs: x.addrs.Edit(), hosts: x.workloadHosts.Edit(), nodes: x.nodes.Edit(),
 		networks: x.networks, prefixes: x.prefixes,
-		changed: make(map[string]*entryEdit), onNodes: make(map[string]*peditor[string, *Workload]),
+		changed: make(map[string]*entryEdit), onNodes: make(map[string]*pmap.Editor[string, *Workload]),
 	}
 }
 
@@ -89,7 +91,7 @@ func (e *indexEditor) entry(key string) *entryEdit {
 		edit = new(entryEdit)
 		edit.old, _ = e.services.Get(key)
 		if edit.old == nil {
-			edit.endpoints = pmap[string, *Workload]{}.Edit()
+			edit.endpoints = pmap.Map[string, *Workload]{}.Edit()
 		} else {
 			edit.service, edit.endpoints = edit.old.Service, edit.old.endpoints.Edit()
 		}
@@ -138,7 +140,7 @@ func (e *indexEditor) unplace(old, next *ServiceEntry) {
 	}
 }
 
-func updateSet[K comparable](in *peditor[K, *serviceSet], at K, key string, entry *ServiceEntry) (before, after *serviceSet) {
+func updateSet[K comparable](in *pmap.Editor[K, *serviceSet], at K, key string, entry *ServiceEntry) (before, after *serviceSet) {
 	before, _ = in.Get(at)
 	after = before.with(key, entry)
 	if after != nil {
@@ -262,10 +264,10 @@ func (e *indexEditor) replaceNode(old, w *Workload) {
 	}
 }
 
-func (e *indexEditor) onNode(node string) *peditor[string, *Workload] {
+func (e *indexEditor) onNode(node string) *pmap.Editor[string, *Workload] {
 	edit := e.onNodes[node]
 	if edit == nil {
-		var on pmap[string, *Workload]
+		var on pmap.Map[string, *Workload]
 		if set, ok := e.nodes.Get(node); ok {
 			on = set.workloads
 		}
@@ -276,7 +278,7 @@ func (e *indexEditor) onNode(node string) *peditor[string, *Workload] {
 }
 
 // addTo adds a workload to the set at a key, in its place by rank.
-func addTo[K comparable](in *peditor[K, *workloadSet], at K, w *Workload) {
+func addTo[K comparable](in *pmap.Editor[K, *workloadSet], at K, w *Workload) {
 	set, ok := in.Get(at)
 	if !ok {
 		in.Set(at, &workloadSet{best: w})
@@ -286,7 +288,7 @@ func addTo[K comparable](in *peditor[K, *workloadSet], at K, w *Workload) {
 }
 
 // removeFrom removes a workload from the set at a key.
-func removeFrom[K comparable](in *peditor[K, *workloadSet], at K, uid string) {
+func removeFrom[K comparable](in *pmap.Editor[K, *workloadSet], at K, uid string) {
 	set, ok := in.Get(at)
 	if !ok {
 		return

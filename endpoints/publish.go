@@ -3,6 +3,8 @@ package endpoints
 import (
 	"slices"
 	"strings"
+
+	"github.com/eastwest-mesh/eastwest/internal/pmap"
 )
 
 // A publisher brings views up to date with what changed in the mesh. Views come one after the other;
@@ -141,7 +143,7 @@ type update struct {
 	*publisher
 	view      *sharedView
 	client    Client
-	edit      *peditor[string, Resource]
+	edit      *pmap.Editor[string, Resource]
 	changed   bool
 	workloads map[string]struct{}    // still to be looked at
 	queue     map[*serviceState]bool // waypoints that came into use or out of it

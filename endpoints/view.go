@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/eastwest-mesh/eastwest/internal/pmap"
 )
 
 // Role is what a client of a view does with it.
@@ -131,7 +133,7 @@ func (v *View) Close() error {
 // A Snapshot is an immutable state of a view.
 type Snapshot struct {
 	version   uint64
-	resources pmap[string, Resource]
+	resources pmap.Map[string, Resource]
 }
 
 // Version counts the changes of the view. It means nothing outside of this process.
@@ -161,11 +163,11 @@ func (s *Snapshot) Since(old *Snapshot) Delta {
 		old = &Snapshot{}
 	}
 	var d Delta
-	s.resources.diff(old.resources, func(x pdiff[string, Resource]) {
-		if x.new == (Resource{}) {
-			d.Removed = append(d.Removed, x.key)
+	pmap.Diff(old.resources, s.resources, func(x pmap.Change[string, Resource]) {
+		if x.New == (Resource{}) {
+			d.Removed = append(d.Removed, x.Key)
 		} else {
-			d.Upserts = append(d.Upserts, x.new)
+			d.Upserts = append(d.Upserts, x.New)
 		}
 	})
 	sortResources(d.Upserts)

@@ -1,41 +1,41 @@
-package endpoints
+package pmap
 
-// A pdiff says how an entry differs between two maps. An entry that is missing on one side has the zero
+// A Change says how an entry differs between two maps. An entry that is missing on one side has the zero
 // value there.
-type pdiff[K, V comparable] struct {
-	key      K
-	old, new V
+type Change[K, V comparable] struct {
+	Key      K
+	Old, New V
 }
 
-// diff calls emit for each entry that differs between old and m. Parts that both share are not looked at,
+// Diff calls emit for each entry that differs between old and now. Parts that both share are not looked at,
 // so it costs about as much as there are differences, if one was made from the other; it is right for any
 // two maps. Values must not be zero.
-func (m pmap[K, V]) diff(old pmap[K, V], emit func(pdiff[K, V])) {
-	if m.root == old.root {
+func Diff[K, V comparable](old, now Map[K, V], emit func(Change[K, V])) {
+	if now.root == old.root {
 		return
 	}
-	if m.root == nil || old.root == nil || m.seed != old.seed {
-		m.diffUnrelated(old, emit)
+	if now.root == nil || old.root == nil || now.seed != old.seed {
+		diffUnrelated(old, now, emit)
 		return
 	}
-	diffNodes(old.root, m.root, emit)
+	diffNodes(old.root, now.root, emit)
 }
 
-func (m pmap[K, V]) diffUnrelated(old pmap[K, V], emit func(pdiff[K, V])) {
+func diffUnrelated[K, V comparable](old, now Map[K, V], emit func(Change[K, V])) {
 	for k, v := range old.All() {
-		if now, _ := m.Get(k); now != v {
-			emit(pdiff[K, V]{k, v, now})
+		if got, _ := now.Get(k); got != v {
+			emit(Change[K, V]{k, v, got})
 		}
 	}
 	var zero V
-	for k, v := range m.All() {
+	for k, v := range now.All() {
 		if _, ok := old.Get(k); !ok {
-			emit(pdiff[K, V]{k, zero, v})
+			emit(Change[K, V]{k, zero, v})
 		}
 	}
 }
 
-func diffNodes[K, V comparable](old, now *pnode[K, V], emit func(pdiff[K, V])) {
+func diffNodes[K, V comparable](old, now *node[K, V], emit func(Change[K, V])) {
 	if old == now {
 		return
 	}
@@ -54,24 +54,24 @@ func diffNodes[K, V comparable](old, now *pnode[K, V], emit func(pdiff[K, V])) {
 }
 
 // at returns what is in a slot as a node that can be walked; nil if nothing is.
-func (n *pnode[K, V]) at(bit uint64) *pnode[K, V] {
+func (n *node[K, V]) at(bit uint64) *node[K, V] {
 	switch {
 	case n.kids&bit != 0:
 		return n.children[rank(n.kids, bit)]
 	case n.data&bit != 0:
 		i := rank(n.data, bit)
-		return &pnode[K, V]{entries: n.entries[i : i+1]}
+		return &node[K, V]{entries: n.entries[i : i+1]}
 	}
 	return nil
 }
 
 // diffLeaves compares two subtrees of which at least one is a row of entries, by walking both.
-func diffLeaves[K, V comparable](old, now *pnode[K, V], emit func(pdiff[K, V])) {
+func diffLeaves[K, V comparable](old, now *node[K, V], emit func(Change[K, V])) {
 	var zero V
 	if old != nil {
 		old.all(func(k K, v V) bool {
 			if got, _ := now.search(k); got != v {
-				emit(pdiff[K, V]{k, v, got})
+				emit(Change[K, V]{k, v, got})
 			}
 			return true
 		})
@@ -79,7 +79,7 @@ func diffLeaves[K, V comparable](old, now *pnode[K, V], emit func(pdiff[K, V])) 
 	if now != nil {
 		now.all(func(k K, v V) bool {
 			if _, ok := old.search(k); !ok {
-				emit(pdiff[K, V]{k, zero, v})
+				emit(Change[K, V]{k, zero, v})
 			}
 			return true
 		})
@@ -87,7 +87,7 @@ func diffLeaves[K, V comparable](old, now *pnode[K, V], emit func(pdiff[K, V])) 
 }
 
 // search walks a whole subtree. Those that it is used on are small: they share a slot with a single entry.
-func (n *pnode[K, V]) search(key K) (v V, ok bool) {
+func (n *node[K, V]) search(key K) (v V, ok bool) {
 	if n == nil {
 		return v, false
 	}

@@ -1,4 +1,11 @@
-package endpoints
+// Package pmap is a persistent map: each change makes another map that shares with the one before all but
+// the way to what changed.
+//
+//	m0 --Edit--> Editor --Set, Delete--> Editor --Map--> m1      Diff(m0, m1) costs what the change did
+//
+// It is what immutable snapshots are made of, which are read without a lock while the next one is made. It
+// keeps no order.
+package pmap
 
 import (
 	"hash/maphash"
@@ -6,27 +13,27 @@ import (
 	"math/bits"
 )
 
-// A pmap is a persistent map: a compressed hash trie with 64-way nodes. A pmap value never changes, so that
-// readers need no lock; an editor makes the next one, copying only the nodes on the way to what it changes,
-// and each of these once. The zero value is empty.
-type pmap[K, V comparable] struct {
-	root *pnode[K, V]
+// A Map is a compressed hash trie with 64-way nodes. It never changes, so that readers need no lock; an
+// Editor makes the next one, copying only the nodes on the way to what it changes, and each of these once.
+// The zero value is empty.
+type Map[K comparable, V any] struct {
+	root *node[K, V]
 	n    int
 	seed maphash.Seed
 }
 
-// A pnode has, for each of 64 slots, nothing, an entry or a child. Both bitmaps say which slots are taken;
+// A node has, for each of 64 slots, nothing, an entry or a child. Both bitmaps say which slots are taken;
 // entries and children are packed in the order of slots. A leaf at the end of the hash holds its entries in
 // a row.
-type pnode[K, V comparable] struct {
+type node[K comparable, V any] struct {
 	owner    *owner
 	data     uint64
 	kids     uint64
-	entries  []pentry[K, V]
-	children []*pnode[K, V]
+	entries  []entry[K, V]
+	children []*node[K, V]
 }
 
-type pentry[K, V comparable] struct {
+type entry[K comparable, V any] struct {
 	key K
 	val V
 }
@@ -45,37 +52,39 @@ func slot(hash uint64, shift uint) uint64 { return 1 << (hash >> shift & (1<<slo
 func rank(bitmap, bit uint64) int { return bits.OnesCount64(bitmap & (bit - 1)) }
 
 // Len returns the number of entries.
-func (m pmap[K, V]) Len() int { return m.n }
+func (m Map[K, V]) Len() int { return m.n }
 
 // Get returns the value of key. It allocates nothing.
-func (m pmap[K, V]) Get(key K) (v V, ok bool) {
+func (m Map[K, V]) Get(key K) (v V, ok bool) {
 	if m.root == nil {
 		return v, false
 	}
-	hash := maphash.Comparable(m.seed, key)
-	node := m.root
+	return m.root.get(key, maphash.Comparable(m.seed, key))
+}
+
+func (n *node[K, V]) get(key K, hash uint64) (v V, ok bool) {
 	for shift := uint(0); shift < hashBits; shift += slotBits {
 		bit := slot(hash, shift)
-		if node.data&bit != 0 {
-			e := &node.entries[rank(node.data, bit)]
+		if n.data&bit != 0 {
+			e := &n.entries[rank(n.data, bit)]
 			if e.key == key {
 				return e.val, true
 			}
 			return v, false
 		}
-		if node.kids&bit == 0 {
+		if n.kids&bit == 0 {
 			return v, false
 		}
-		node = node.children[rank(node.kids, bit)]
+		n = n.children[rank(n.kids, bit)]
 	}
-	if i := node.find(key); i >= 0 {
-		return node.entries[i].val, true
+	if i := n.find(key); i >= 0 {
+		return n.entries[i].val, true
 	}
 	return v, false
 }
 
 // find looks through a leaf at the end of the hash.
-func (n *pnode[K, V]) find(key K) int {
+func (n *node[K, V]) find(key K) int {
 	for i := range n.entries {
 		if n.entries[i].key == key {
 			return i
@@ -85,7 +94,7 @@ func (n *pnode[K, V]) find(key K) int {
 }
 
 // All yields all entries in no particular order.
-func (m pmap[K, V]) All() iter.Seq2[K, V] {
+func (m Map[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		if m.root != nil {
 			m.root.all(yield)
@@ -93,7 +102,7 @@ func (m pmap[K, V]) All() iter.Seq2[K, V] {
 	}
 }
 
-func (n *pnode[K, V]) all(yield func(K, V) bool) bool {
+func (n *node[K, V]) all(yield func(K, V) bool) bool {
 	for i := range n.entries {
 		if !yield(n.entries[i].key, n.entries[i].val) {
 			return false
@@ -108,68 +117,81 @@ func (n *pnode[K, V]) all(yield func(K, V) bool) bool {
 }
 
 // Edit returns an editor that starts from m. It costs next to nothing until something changes.
-func (m pmap[K, V]) Edit() *peditor[K, V] { return &peditor[K, V]{m: m} }
+func (m Map[K, V]) Edit() *Editor[K, V] { return &Editor[K, V]{m: m} }
 
-// A peditor collects changes to a pmap. It is for one goroutine.
-type peditor[K, V comparable] struct {
-	m     pmap[K, V]
-	owner *owner // nil: no node may be changed
+// An Editor collects changes to a Map. It is for one goroutine.
+type Editor[K comparable, V any] struct {
+	m       Map[K, V]
+	owner   *owner         // nil: no node may be changed
+	badHash func(K) uint64 // for tests; nil: that of the map
 }
 
 // Get returns the value of key as edited so far.
-func (e *peditor[K, V]) Get(key K) (V, bool) { return e.m.Get(key) }
+func (e *Editor[K, V]) Get(key K) (v V, ok bool) {
+	if e.m.root == nil {
+		return v, false
+	}
+	return e.m.root.get(key, e.hash(key))
+}
+
+func (e *Editor[K, V]) hash(key K) uint64 {
+	if e.badHash != nil {
+		return e.badHash(key)
+	}
+	return maphash.Comparable(e.m.seed, key)
+}
 
 // Map returns the map as edited so far. The editor may go on; what it has returned stays as it is.
-func (e *peditor[K, V]) Map() pmap[K, V] {
+func (e *Editor[K, V]) Map() Map[K, V] {
 	e.owner = nil
 	return e.m
 }
 
 // begin prepares for a change.
-func (e *peditor[K, V]) begin() {
+func (e *Editor[K, V]) begin() {
 	if e.owner == nil {
 		e.owner = new(owner)
 	}
 	if e.m.root == nil {
 		e.m.seed = maphash.MakeSeed()
-		e.m.root = &pnode[K, V]{owner: e.owner}
+		e.m.root = &node[K, V]{owner: e.owner}
 	}
 }
 
 // Set sets the value of key.
-func (e *peditor[K, V]) Set(key K, val V) {
+func (e *Editor[K, V]) Set(key K, val V) {
 	e.begin()
 	var added bool
-	e.m.root, added = e.set(e.m.root, pentry[K, V]{key, val}, maphash.Comparable(e.m.seed, key), 0)
+	e.m.root, added = e.set(e.m.root, entry[K, V]{key, val}, e.hash(key), 0)
 	if added {
 		e.m.n++
 	}
 }
 
 // Delete removes key, and reports whether it was there.
-func (e *peditor[K, V]) Delete(key K) bool {
-	if _, ok := e.m.Get(key); !ok {
+func (e *Editor[K, V]) Delete(key K) bool {
+	if _, ok := e.Get(key); !ok {
 		return false
 	}
 	e.begin()
-	e.m.root = e.delete(e.m.root, key, maphash.Comparable(e.m.seed, key), 0)
+	e.m.root = e.delete(e.m.root, key, e.hash(key), 0)
 	e.m.n--
 	return true
 }
 
 // own returns n if e may change it, else a copy.
-func (e *peditor[K, V]) own(n *pnode[K, V]) *pnode[K, V] {
+func (e *Editor[K, V]) own(n *node[K, V]) *node[K, V] {
 	if n.owner == e.owner {
 		return n
 	}
-	return &pnode[K, V]{
+	return &node[K, V]{
 		owner: e.owner, data: n.data, kids: n.kids,
-		entries:  append([]pentry[K, V](nil), n.entries...),
-		children: append([]*pnode[K, V](nil), n.children...),
+		entries:  append([]entry[K, V](nil), n.entries...),
+		children: append([]*node[K, V](nil), n.children...),
 	}
 }
 
-func (e *peditor[K, V]) set(n *pnode[K, V], ent pentry[K, V], hash uint64, shift uint) (*pnode[K, V], bool) {
+func (e *Editor[K, V]) set(n *node[K, V], ent entry[K, V], hash uint64, shift uint) (*node[K, V], bool) {
 	n = e.own(n)
 	if shift >= hashBits {
 		if i := n.find(ent.key); i >= 0 {
@@ -201,11 +223,11 @@ func (e *peditor[K, V]) set(n *pnode[K, V], ent pentry[K, V], hash uint64, shift
 }
 
 // push moves the entry that sits in a slot one level down, together with another one.
-func (e *peditor[K, V]) push(n *pnode[K, V], bit uint64, ent pentry[K, V], hash uint64, shift uint) {
+func (e *Editor[K, V]) push(n *node[K, V], bit uint64, ent entry[K, V], hash uint64, shift uint) {
 	i := rank(n.data, bit)
 	sitting := n.entries[i]
-	child := &pnode[K, V]{owner: e.owner}
-	child, _ = e.set(child, sitting, maphash.Comparable(e.m.seed, sitting.key), shift+slotBits)
+	child := &node[K, V]{owner: e.owner}
+	child, _ = e.set(child, sitting, e.hash(sitting.key), shift+slotBits)
 	child, _ = e.set(child, ent, hash, shift+slotBits)
 	n.data &^= bit
 	n.entries = remove(n.entries, i)
@@ -215,7 +237,7 @@ func (e *peditor[K, V]) push(n *pnode[K, V], bit uint64, ent pentry[K, V], hash 
 
 // delete removes a key that is there. A child left with one entry is pulled up, so that equal maps have
 // equal shapes.
-func (e *peditor[K, V]) delete(n *pnode[K, V], key K, hash uint64, shift uint) *pnode[K, V] {
+func (e *Editor[K, V]) delete(n *node[K, V], key K, hash uint64, shift uint) *node[K, V] {
 	n = e.own(n)
 	if shift >= hashBits {
 		n.entries = remove(n.entries, n.find(key))
