@@ -15,14 +15,25 @@ import (
 	"github.com/eastwest-mesh/eastwest/identity"
 )
 
-// warmUp lets the tunnels come up, so that what follows shows the steady state.
+// warmUp makes requests until every pod has answered, so that what follows
+// shows the steady state: a gateway chooses backends at random, and it can take
+// a while until tunnels lead to all of them. Without success it ends after some
+// time; then what follows shows that.
 func (s *story) warmUp(ctx context.Context) error {
-	warm := s.caller.requests(ctx, s.url(), 100)
-	if warm.answered() == 0 {
-		return warm.complete(100)
+	const batch = 100
+	ctx, cancel := context.WithTimeout(ctx, warmUpTime)
+	defer cancel()
+	answered := map[answer]bool{}
+	for ctx.Err() == nil && len(answered) < s.podCount() {
+		got := s.caller.requests(ctx, s.url(), batch)
+		for a := range got.answers {
+			answered[a] = true
+		}
 	}
 	return nil
 }
+
+const warmUpTime = 4 * time.Second
 
 // requests shows who answers, who was authenticated on the way, and what the
 // gateway could see.
