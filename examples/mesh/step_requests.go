@@ -47,12 +47,12 @@ func (s *story) requests(ctx context.Context, sec *section) error {
 	s.showHops(sec, connections)
 	bytes, found := s.world.tap.seen()
 
-	t := sec.table("MEASURED", "")
-	t.row("requests each second", int(float64(requestCount)/got.elapsed.Seconds()))
-	t.row("TLS handshakes to east's pods and west's gateway", after.outer-before.outer)
-	t.row("TLS handshakes inside of the gateway's tunnel", after.inner-before.inner)
-	t.row("bytes that the gateways relayed to pods", bytes)
-	t.row("of them the payload, readable", found)
+	t := sec.table("MEASURED", "HERE", "SINCE THE START")
+	t.row("requests each second", int(float64(requestCount)/got.elapsed.Seconds()), "-")
+	t.row("TLS handshakes to east's pods and west's gateway", after.outer-before.outer, after.outer)
+	t.row("TLS handshakes through the gateway, to west's pods", after.inner-before.inner, after.inner)
+	t.row("bytes that the gateways relayed to pods", bytes, "-")
+	t.row("times that the payload was readable in them", found, "-")
 
 	sec.check("answered", fmt.Sprintf("all %d requests were answered", requestCount), got.complete(requestCount))
 	sec.check("spread", "every pod of both clusters answered its share", s.evenly(got))
@@ -223,9 +223,9 @@ func (s *story) control(ctx context.Context, sec *section) error {
 	var reply [256]byte
 	n, readErr := conn.Read(reply[:])
 	bytes, found := s.world.tap.seen()
-	t := sec.table("MEASURED", "")
+	t := sec.table("MEASURED", "HERE")
 	t.row("bytes that the gateway relayed", bytes)
-	t.row("of them the payload, readable", found)
+	t.row("times that the payload was readable in them", found)
 	t.row("what the pod's proxy said to it", fmt.Sprintf("%d bytes, %v", n, readErr))
 	var wrong problems
 	if found == 0 {

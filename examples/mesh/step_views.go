@@ -50,7 +50,7 @@ func (s *story) views(_ context.Context, sec *section) error {
 		for _, host := range s.hosts() {
 			e := index.Service(endpoints.ServiceKey(namespace, host))
 			if e == nil {
-				t.row(c.name, host, "not seen", "", "")
+				t.row(c.name, host, "not seen", "-", "-")
 			} else {
 				v := see(c, e)
 				t.row(c.name, host, orDash(strings.Join(v.vips, " ")), len(v.direct), v.gateways(c, e))
