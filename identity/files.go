@@ -162,8 +162,9 @@ func readBounded(name string) ([]byte, error) {
 	return b, nil
 }
 
-// parse checks that the key belongs to the certificate (a writer may be halfway
-// through) and that every file of roots has one.
+// parse checks that the key belongs to the certificate, that the certificate is
+// valid now under our own roots (a writer may be halfway through), and that
+// every file of roots has one.
 func (f *Files) parse(content map[string][]byte) (*x509svid.SVID, []*x509bundle.Bundle, error) {
 	key, err := toPKCS8(content[f.cfg.Key])
 	if err != nil {
@@ -176,6 +177,9 @@ func (f *Files) parse(content map[string][]byte) (*x509svid.SVID, []*x509bundle.
 	own, err := parseRoots(svid.ID.TrustDomain(), f.cfg.Roots, content)
 	if err != nil {
 		return nil, nil, err
+	}
+	if _, _, err := x509svid.Verify(svid.Certificates, own, x509svid.WithTime(time.Now())); err != nil {
+		return nil, nil, fmt.Errorf("identity: %s does not verify with %s: %w", f.cfg.Certificates, f.cfg.Roots, err)
 	}
 	bundles := []*x509bundle.Bundle{own}
 	for _, td := range sortedDomains(f.cfg.Federated) {

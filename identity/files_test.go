@@ -64,6 +64,54 @@ func serialOf(t testing.TB, src Source) string {
 	return svid.Certificates[0].SerialNumber.String()
 }
 
+// TestFilesThatVerifyNowhere: a certificate that nobody with these roots would
+// accept does not replace one that works.
+func TestFilesThatVerifyNowhere(t *testing.T) {
+	ca, other := newTestCA(t, east), newTestCA(t, east)
+	past, err := NewCA(CAConfig{TrustDomain: east, Certificate: ca.cert, Key: ca.key, Time: func() time.Time { return time.Now().Add(time.Minute - DefaultTTL) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name string
+		next *CA
+		ttl  time.Duration
+	}{
+		{"expired", past, time.Hour},
+		{"of another root", other, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := IstioFiles(t.TempDir())
+			first := writeFiles(t, cfg, ca, bob)
+			f, err := OpenFiles(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			svid, err := tc.next.Issue(bob, tc.ttl)
+			if err != nil {
+				t.Fatal(err)
+			}
+			certs, key, err := svid.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, cfg.Certificates, certs)
+			writeFile(t, cfg.Key, key)
+			if _, err := f.Reload(); err == nil || !strings.Contains(err.Error(), cfg.Certificates) || !strings.Contains(err.Error(), cfg.Roots) {
+				t.Errorf("got %v, want an error that names certificate and roots", err)
+			}
+			if serialOf(t, f) != first {
+				t.Error("the working certificate was replaced")
+			}
+			// The roots follow: then it is good.
+			second := writeFiles(t, cfg, other, bob)
+			if changed, err := f.Reload(); !changed || err != nil || serialOf(t, f) != second {
+				t.Errorf("good files: changed %t, %v", changed, err)
+			}
+		})
+	}
+}
+
 // TestFilesKeyForms reads keys as Istio's agent writes them: in the older forms,
 // unless it is told PKCS8_KEY=true.
 func TestFilesKeyForms(t *testing.T) {
@@ -201,9 +249,9 @@ func copyFile(t *testing.T, to, from string) {
 }
 
 func TestRunReloads(t *testing.T) {
-	ca := newTestCA(t, east)
 	cfg := IstioFiles(t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
+		ca := newTestCA(t, east) // by the clock in here
 		var log bytes.Buffer
 		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		writeFiles(t, cfg, ca, bob)
