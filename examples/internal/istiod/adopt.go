@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
 	"github.com/eastwest-mesh/eastwest/endpoints/wds"
@@ -14,59 +13,81 @@ import (
 	"github.com/eastwest-mesh/eastwest/examples/internal/kubemesh"
 )
 
+// A plan is a new state of all clusters that is known to work.
+type plan struct {
+	next     map[string]*cluster // all of them
+	affected []string            // those that may have changed, the own one first
+	policies []xds.Resource      // if the own one is affected
+	moved    []string            // hosts that now have other virtual addresses
+}
+
 // adopt makes snapshots the state of all clusters, of which those that are
-// affected have to be looked at again. All that can fail comes before anything
-// is changed that clients see: on an error they see the state before.
+// affected have to be looked at again. On an error clients see the state before.
 func (c *clusters) adopt(snapshots map[string]*kubefile.Snapshot, affected []string) error {
-	if err := checkTrustDomain(snapshots[c.cfg.Cluster], c.cfg.Authority); err != nil {
+	p, err := c.prepare(snapshots, affected)
+	if err != nil {
 		return err
+	}
+	for _, name := range p.affected {
+		if err := c.mesh.SetCluster(p.next[name].facts.Cluster); err != nil {
+			return fmt.Errorf("%s: %w", p.next[name].snapshot.Name, err)
+		}
+	}
+	c.publish(p)
+	return nil
+}
+
+// prepare does all that can fail. What it changes, addresses and tokens, nobody
+// has heard of yet.
+func (c *clusters) prepare(snapshots map[string]*kubefile.Snapshot, affected []string) (*plan, error) {
+	home := snapshots[c.cfg.Cluster]
+	if err := checkTrustDomain(home, c.cfg.Authority); err != nil {
+		return nil, err
 	}
 	facts, err := c.convert(snapshots, affected)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// Addresses that objects give to hosts win over those that we gave.
-	moved, err := c.vips.claim(c.vips.claimed(snapshots[c.cfg.Cluster]))
+	moved, err := c.vips.claim(c.vips.claimed(home))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(moved) > 0 {
 		affected = c.order(snapshots)
 		if facts, err = c.convert(snapshots, affected); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	policies, err := encodePolicies(facts[c.cfg.Cluster])
-	if err != nil {
-		return err
+	p := &plan{next: maps.Clone(c.known), affected: affected, moved: moved}
+	if p.policies, err = encodePolicies(facts[c.cfg.Cluster]); err != nil {
+		return nil, err
 	}
-	next := maps.Clone(c.known)
 	for _, name := range affected {
 		callers, err := c.issueTokens(name, snapshots[name])
 		if err != nil {
-			return err
+			return nil, err
 		}
-		next[name] = &cluster{snapshot: snapshots[name], facts: facts[name], callers: callers}
+		p.next[name] = &cluster{snapshot: snapshots[name], facts: facts[name], callers: callers}
 	}
-	for _, name := range affected {
-		if err := c.mesh.SetCluster(facts[name].Cluster); err != nil {
-			return fmt.Errorf("cluster %s: %w", name, err)
-		}
-	}
+	return p, nil
+}
+
+// publish tells the mesh and the clients.
+func (c *clusters) publish(p *plan) {
 	// Who hears of a workload may ask for its certificate at once.
-	c.places.Store(newPlaces(next))
-	c.forget(moved)
+	c.places.Store(newPlaces(p.next))
+	c.forget(p.moved)
 	// A policy must be known before the workloads that it protects, and until
 	// they are gone.
-	c.views.policies.Update(policies, nil)
-	for _, name := range affected {
-		c.commit(name, next[name], len(moved) > 0)
+	c.views.policies.Update(p.policies, nil)
+	for _, name := range p.affected {
+		c.commit(name, p.next[name], len(p.moved) > 0)
 	}
-	if slices.Contains(affected, c.cfg.Cluster) {
-		c.views.policies.Replace(policies)
+	if slices.Contains(p.affected, c.cfg.Cluster) {
+		c.views.policies.Replace(p.policies)
 	}
 	c.views.relocate()
-	return nil
 }
 
 // convert makes facts of the snapshots of some clusters. Nothing but virtual
@@ -93,6 +114,9 @@ func (c *clusters) convert(snapshots map[string]*kubefile.Snapshot, names []stri
 // forget makes the mesh give up the addresses that it was given for hosts, so
 // that it asks for them again when it hears of the hosts' services next.
 func (c *clusters) forget(hosts []string) {
+	if len(hosts) == 0 {
+		return
+	}
 	var changes []endpoints.Change
 	for name, known := range c.known {
 		change := endpoints.Change{Cluster: name}
@@ -102,9 +126,6 @@ func (c *clusters) forget(hosts []string) {
 			}
 		}
 		changes = append(changes, change)
-	}
-	if len(hosts) == 0 {
-		return
 	}
 	if err := c.mesh.Apply(changes...); err != nil {
 		c.cfg.Logger.Error("services cannot be withdrawn", "error", err)
@@ -125,8 +146,11 @@ func (c *clusters) commit(name string, next *cluster, all bool) {
 	if next.refused != nil {
 		c.cfg.Logger.Error("some objects cannot be used", "cluster", name, "error", next.refused)
 	}
-	if err := c.mesh.SetStale(name, time.Time{}); err != nil {
-		c.cfg.Logger.Error("a cluster cannot be marked current", "cluster", name, "error", err)
+	if next.snapshot == before.snapshot { // only another cluster's changed
+		next.problem, next.staleSince = before.problem, before.staleSince
+	}
+	if err := c.mesh.SetStale(name, next.staleSince); err != nil {
+		c.cfg.Logger.Error("a cluster cannot be marked", "cluster", name, "error", err)
 	}
 	c.warn(name, before.facts, next.facts)
 	c.vips.as(name).keep(next.facts.Assigned)

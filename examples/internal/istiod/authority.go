@@ -171,6 +171,7 @@ func createRoot(dir string, td spiffeid.TrustDomain) error {
 	if err := writeRoot(temp, cert, key); err != nil {
 		return err
 	}
+	_ = os.Remove(dir) // which succeeds if it is empty: Rename wants it gone
 	err = os.Rename(temp, dir)
 	if _, stat := os.Stat(filepath.Join(dir, caKeyFile)); err != nil && stat == nil {
 		return nil // another process was first

@@ -64,7 +64,7 @@ func (t *Tokens) callerOf(ctx context.Context, token string) (Caller, error) {
 		return Caller{}, err
 	}
 	for _, cluster := range metadata.ValueFromIncomingContext(ctx, "clusterid") {
-		if cluster != caller.Cluster {
+		if cluster != "" && cluster != caller.Cluster {
 			return Caller{}, fmt.Errorf("the token of %s is presented for cluster %.100q", caller, cluster)
 		}
 	}

@@ -37,7 +37,9 @@ type cluster struct {
 	facts    *kubemesh.Facts
 	callers  []Caller // that have tokens because of these objects
 	refused  error    // objects that the mesh did not take
-	problem  error    // why the directory as it is now cannot be used
+
+	problem    error     // why the directory as it is now cannot be used
+	staleSince time.Time // and since when; zero if it can
 }
 
 // loadClusters reads all directories for the first time.
@@ -136,10 +138,14 @@ func (c *clusters) snapshots() map[string]*kubefile.Snapshot {
 
 func (c *clusters) setStale(name string, problem error) {
 	c.cfg.Logger.Error("a cluster's objects cannot be used; the last good state stays", "cluster", name, "error", problem)
-	if err := c.mesh.SetStale(name, time.Now()); err != nil {
-		c.cfg.Logger.Error("a cluster cannot be marked stale", "cluster", name, "error", err)
-	}
+	known := c.known[name]
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.known[name].problem = problem
+	known.problem = problem
+	if known.staleSince.IsZero() {
+		known.staleSince = time.Now()
+	}
+	c.mu.Unlock()
+	if err := c.mesh.SetStale(name, known.staleSince); err != nil {
+		c.cfg.Logger.Error("a cluster cannot be marked", "cluster", name, "error", err)
+	}
 }

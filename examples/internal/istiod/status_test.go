@@ -1,0 +1,96 @@
+package istiod
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
+)
+
+func TestStatus(t *testing.T) {
+	w := newWorld(t)
+	w.edit("west", "apps.yaml", "port: 80, targetPort: 8080", "port: 81, targetPort: 8080")
+	w.serve()
+	proxy := w.ztunnel()
+	w.await("services", func() bool { return strings.Contains(proxy.services(), "ratings") })
+	w.edit("west", "apps.yaml", "nodeName:", "nodeNaem:")
+	w.await("west is stale", func() bool { return w.cluster("west").StaleSince != nil })
+
+	answer := httptest.NewRecorder()
+	w.server.StatusHandler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/", nil))
+	if got := answer.Header().Get("Content-Type"); got != "application/json" {
+		t.Errorf("Content-Type %q", got)
+	}
+	for _, token := range []string{w.token(eastNode1), w.token(eastGateway)} {
+		if strings.Contains(answer.Body.String(), token) {
+			t.Error("the status shows a token")
+		}
+	}
+	var st Status
+	dec := json.NewDecoder(answer.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Cluster != "east" || len(st.Clusters) != 2 {
+		t.Fatalf("clusters of %s: %+v", st.Cluster, st.Clusters)
+	}
+	east, west := st.Clusters[0], st.Clusters[1]
+	if east.Name != "east" || east.Network != "east-network" || east.Services != 4 || east.Workloads != 4 || east.Gateways != 1 || east.StaleSince != nil || east.Problem != "" {
+		t.Errorf("east: %+v", east)
+	}
+	if west.Name != "west" || west.StaleSince == nil || !strings.Contains(west.Problem, "apps.yaml:9") || west.Services != 2 {
+		t.Errorf("west: %+v", west)
+	}
+	services := map[string]ServiceStatus{}
+	for _, s := range st.Services {
+		services[strings.TrimPrefix(s.Name, "app/")] = s
+	}
+	if s := services[host("reviews")]; s.Endpoints != 1 || s.Remote != 1 || s.Scope != "GLOBAL" || strings.Join(s.Addresses, " ") != "10.91.0.10" {
+		t.Errorf("reviews: %+v", s)
+	}
+	if s := services[host("ledger")]; s.Endpoints != 1 || s.Remote != 0 || s.Scope != "LOCAL" {
+		t.Errorf("ledger: %+v", s)
+	}
+	if len(st.Conflicts) != 1 || st.Conflicts[0].Field != "Ports" || st.Conflicts[0].Winner != "east" || st.Conflicts[0].Values["west"] != "81:8080/HTTP11" {
+		t.Errorf("conflicts: %+v", st.Conflicts)
+	}
+	if len(st.Clients) != 1 || st.Clients[0].Caller != eastNode1.String() || st.Clients[0].Sent == 0 || !strings.HasPrefix(st.Clients[0].Node, discovery.NodeProxy+"~") {
+		t.Errorf("clients: %+v", st.Clients)
+	}
+}
+
+// A status without anything to tell has empty lists, not null.
+func TestEmptyStatus(t *testing.T) {
+	w := newWorld(t)
+	w.config.Dir, w.config.Remotes = t.TempDir(), nil
+	w.serve()
+	data, err := json.Marshal(w.server.Status())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"cluster":"east","clusters":[{"name":"east","network":"","services":0,"workloads":0,"gateways":0,"warnings":[]}],"services":[],"conflicts":[],"problems":[],"clients":[]}`
+	if string(data) != want {
+		t.Errorf("got %s\nwant %s", data, want)
+	}
+}
+
+func TestWarningsAreToldOnce(t *testing.T) {
+	w := newWorld(t)
+	w.edit("east", "cluster.yaml", "{type: IPAddress, value: 172.18.1.100}", "{value: 172.18.1.100}")
+	w.serve()
+	const text = "has no address in its status yet"
+	if got := w.cluster("east").Warnings; !strings.Contains(strings.Join(got, "\n"), text) || !strings.Contains(got[0], "cluster.yaml:") {
+		t.Errorf("warnings: %q", got)
+	}
+	proxy := w.ztunnel()
+	w.edit("east", "cluster.yaml", "# Two nodes", "# Some\n# comment.\n# Two nodes") // moves the lines
+	w.edit("east", "apps.yaml", "10.1.0.12", "10.1.0.99")
+	w.await("the change", func() bool { return strings.Contains(proxy.services(), "10.1.0.99") })
+	if got := strings.Count(w.log.String(), text); got != 1 {
+		t.Errorf("told %d times", got)
+	}
+}
