@@ -44,7 +44,10 @@ type Match struct {
 	SourceIPs, NotSourceIPs               []netip.Prefix
 	DestinationIPs, NotDestinationIPs     []netip.Prefix
 	DestinationPorts, NotDestinationPorts []uint16
-	Extensions                            []endpoints.Extension
+
+	// Extensions can be conditions as well. Whoever enforces the policy and does not know one of them has to
+	// refuse the policy: without it the match could hold where it must not.
+	Extensions []endpoints.Extension
 }
 
 // A StringMatch matches a string.
