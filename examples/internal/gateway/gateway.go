@@ -117,8 +117,7 @@ func (g *Gateway) serve(r *hbone.Request) {
 	id, err := identity.PeerID(r.TLS())
 	if err != nil { // cannot be: the handshake has verified it
 		event.Err, event.Status = err, http.StatusUnauthorized
-		g.cfg.Observe(event)
-		r.Reject(event.Status)
+		g.refuse(r, event)
 		return
 	}
 	event.Peer = id.String()
@@ -126,8 +125,7 @@ func (g *Gateway) serve(r *hbone.Request) {
 	backend, pick, err := g.connect(r, namespace)
 	if err != nil {
 		event.Err, event.Status = err, statusOf(err)
-		g.cfg.Observe(event)
-		r.Reject(event.Status)
+		g.refuse(r, event)
 		return
 	}
 	event.Backend = pick.Value.UID
@@ -149,6 +147,11 @@ func (g *Gateway) serve(r *hbone.Request) {
 	if err != nil {
 		g.cfg.Logger.Debug("connection broke", "authority", r.Authority(), "error", err)
 	}
+}
+
+func (g *Gateway) refuse(r *hbone.Request, event Connection) {
+	g.cfg.Observe(event)
+	_ = r.Reject(event.Status) // a client that is gone needs no answer
 }
 
 // An AuthorityError says that a CONNECT asked for what this gateway does not
@@ -286,7 +289,7 @@ type tap struct {
 func (t *tap) Read(p []byte) (int, error) {
 	n, err := t.Conn.Read(p)
 	if n > 0 {
-		t.w.Write(p[:n])
+		_, _ = t.w.Write(p[:n]) // to look on must not disturb
 	}
 	return n, err
 }

@@ -420,7 +420,7 @@ func TestWaypoint(t *testing.T) {
 				service(reviews, "10.96.0.1", func(s *endpoints.Service) { s.Waypoint = &tt.address }))...)
 			w.backend("reviews", "10.1.0.10")
 			w.backend("waypoint", "10.1.0.30")
-			got := ""
+			var got string
 			conn, err := w.dialWith(w.source(clientID), reviews+":80", http.Header{"X-Istio-Source": {"waypoint"}})
 			if err != nil {
 				got = fmt.Sprint(status(err))
@@ -503,7 +503,7 @@ func TestDrainCut(t *testing.T) {
 	if err := w.gateway.Shutdown(over); !errors.Is(err, context.Canceled) {
 		t.Errorf("Shutdown = %v", err)
 	}
-	if _, err := conn.Read(make([]byte, 1)); err == nil || err == io.EOF {
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("the connection ended as if all were well: %v", err)
 	}
 }

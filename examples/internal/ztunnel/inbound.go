@@ -68,7 +68,7 @@ func (d *pod) serveInbound(ctx context.Context, r *hbone.Request) {
 	if err != nil {
 		event.Err, event.Status = err, statusOf(err)
 		d.proxy.cfg.Observe(event)
-		r.Reject(event.Status)
+		_ = r.Reject(event.Status) // a client that is gone needs no answer
 		return
 	}
 	conn, err := r.Accept(http.Header{

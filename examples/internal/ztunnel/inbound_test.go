@@ -1,6 +1,7 @@
 package ztunnel
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -286,7 +287,7 @@ func TestPolicyChange(t *testing.T) {
 			w.app("app", serverIP+":8080")
 			denied, allowed := w.open("client"), w.open("other")
 			tt.change(w)
-			if n, err := denied.Read(make([]byte, 1)); err == nil || err == io.EOF {
+			if n, err := denied.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 				t.Errorf("the connection goes on, or ends as if all were well: %d, %v", n, err)
 			}
 			if _, err := io.WriteString(allowed, "still here\n"); err != nil {

@@ -73,7 +73,7 @@ func TestComesAndGoes(t *testing.T) {
 	w.awaitReady()
 	conn := w.open("client")
 	w.remove("east//Pod/app/reviews")
-	if _, err := conn.Read(make([]byte, 1)); err == nil || err == io.EOF {
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("its connections go on: %v", err)
 	}
 	w.await(func() bool { return !w.listens(serverIP + ":15008") })
@@ -102,7 +102,7 @@ func TestChangesIdentity(t *testing.T) {
 	w.app("app", serverIP+":8080")
 	conn := w.open("client")
 	w.apply(reviewsPod(func(w *endpoints.Workload) { w.ServiceAccount = "promoted" }))
-	if _, err := conn.Read(make([]byte, 1)); err == nil || err == io.EOF {
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("connections of the old identity go on: %v", err)
 	}
 	w.awaitReady()
@@ -151,7 +151,7 @@ func TestCertificateLate(t *testing.T) {
 		t.Error("a pod is served without a certificate")
 	}
 	w.policies(inNamespace(selected("q", wds.ActionDeny, "client")))
-	if _, err := conn.Read(make([]byte, 1)); err == nil || err == io.EOF {
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("a policy waits for the certificate: %v", err)
 	}
 	back()

@@ -70,7 +70,7 @@ func (d *pod) recheckOne(conn *hbone.Conn, a admission) {
 		return
 	}
 	if err == nil {
-		err = errors.New(decision.Verdict.String())
+		err = errors.New(decision.String())
 	}
 	d.proxy.cfg.Logger.Info("a connection is cut", "workload", d.uid(), "peer", a.peer, "reason", err)
 	conn.Abort(fmt.Errorf("%w: %w", errPolicy, err))
