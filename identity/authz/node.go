@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	yaml "sigs.k8s.io/yaml/goyaml.v3"
+	"go.yaml.in/yaml/v3"
 )
 
 // node keeps the line that a value was written on, which YAML by way of JSON

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	yaml "sigs.k8s.io/yaml/goyaml.v3"
+	"go.yaml.in/yaml/v3"
 )
 
 // Resources collects Kubernetes objects: AuthorizationPolicies and

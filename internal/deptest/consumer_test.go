@@ -19,7 +19,7 @@ var consumers = map[string][]string{
 	"endpoints/wds":  {"google.golang.org/protobuf"},
 	"hbone":          {"golang.org/x/net", "golang.org/x/text"},
 	"identity":       {"github.com/spiffe/go-spiffe/v2"},
-	"identity/authz": {"github.com/spiffe/go-spiffe/v2", "go.yaml.in/yaml/v3", "sigs.k8s.io/yaml"},
+	"identity/authz": {"github.com/spiffe/go-spiffe/v2", "go.yaml.in/yaml/v3"},
 	"dnsproxy":       {"github.com/miekg/dns", "golang.org/x/net", "golang.org/x/sys"},
 	"endpoints/xds": {
 		"golang.org/x/net", "golang.org/x/sys", "golang.org/x/text",

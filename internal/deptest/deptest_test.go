@@ -32,7 +32,7 @@ var importTable = []rule{
 		"identity", "google.golang.org/grpc", "google.golang.org/protobuf",
 		"github.com/spiffe/go-spiffe/v2/spiffeid", "github.com/spiffe/go-spiffe/v2/svid/x509svid", "github.com/spiffe/go-spiffe/v2/bundle",
 	}},
-	{"identity/authz", []string{"identity", "sigs.k8s.io/yaml", "github.com/spiffe/go-spiffe/v2/spiffeid"}},
+	{"identity/authz", []string{"identity", "go.yaml.in/yaml", "github.com/spiffe/go-spiffe/v2/spiffeid"}},
 	{"scope", []string{"k8s.io/apimachinery", "go.yaml.in/yaml"}},
 	{"endpoints", nil},
 	{"endpoints/wds", []string{"endpoints", "google.golang.org/protobuf"}},
