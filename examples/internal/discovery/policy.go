@@ -5,8 +5,9 @@ import (
 	"github.com/eastwest-mesh/eastwest/identity/authz"
 )
 
-// Policy turns a policy as it is sent into one that can be checked. The two
-// packages know nothing of each other; their numbers are Istio's.
+// Policy turns a policy as it is sent, without extensions, into one that can be
+// checked. The two packages know nothing of each other; their numbers are
+// Istio's.
 func Policy(a *wds.Authorization) authz.Policy {
 	return authz.Policy{
 		Namespace: a.Namespace,

@@ -149,9 +149,27 @@ func decodePolicy(r xds.Resource) (authz.Policy, error) {
 	if err != nil {
 		return authz.Policy{}, err
 	}
+	if err := onlyKnownConditions(a); err != nil {
+		return authz.Policy{}, err
+	}
 	p := Policy(a)
 	_, err = authz.Compile([]authz.Policy{p})
 	return p, err
+}
+
+// onlyKnownConditions refuses a policy with a condition that this proxy does
+// not know: without it, the policy could allow what it must not.
+func onlyKnownConditions(a *wds.Authorization) error {
+	for _, g := range a.Groups {
+		for _, r := range g.Rules {
+			for _, m := range r.Matches {
+				if len(m.Extensions) > 0 {
+					return fmt.Errorf("policy %s: the condition %q is not known here", a.ResourceName(), m.Extensions[0].Name)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 var errTogether = errors.New("the policies do not fit together")

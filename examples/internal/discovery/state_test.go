@@ -42,8 +42,13 @@ func pod(t *testing.T, name, ip string) xds.Resource {
 // deny is a policy against one identity, for workloads that name it.
 func deny(t *testing.T, name, principal string) xds.Resource {
 	t.Helper()
+	return denyMatch(t, name, wds.Match{Principals: []wds.StringMatch{{Value: principal}}})
+}
+
+func denyMatch(t *testing.T, name string, m wds.Match) xds.Resource {
+	t.Helper()
 	a := &wds.Authorization{Namespace: "app", Name: name, Scope: wds.ScopeWorkload, Action: wds.ActionDeny, Groups: []wds.Group{{Rules: []wds.Rule{{
-		Matches: []wds.Match{{Principals: []wds.StringMatch{{Value: principal}}}},
+		Matches: []wds.Match{m},
 	}}}}}
 	body, err := wds.EncodeAuthorization(a)
 	if err != nil {
@@ -125,6 +130,20 @@ func TestBadPolicy(t *testing.T) {
 	apply(t, s, xds.Update{TypeURL: wds.AuthorizationTypeURL, Removals: []string{"app/p", "app/q"}})
 	if !allowed(s, "evil") {
 		t.Error("policies that are gone still deny")
+	}
+}
+
+// TestUnknownCondition: a policy is refused whole rather than taken without one
+// of its conditions.
+func TestUnknownCondition(t *testing.T) {
+	m := wds.Match{Extensions: []endpoints.Extension{{Name: "moon-phase", TypeURL: "example.com/Moon"}}}
+	s := &State{}
+	s.Complete(wds.AuthorizationTypeURL)
+	if rejected := apply(t, s, authorizations(denyMatch(t, "p", m))); rejected["app/p"] == nil {
+		t.Errorf("rejected %v, want app/p", rejected)
+	}
+	if allowed(s, "anybody", "app/p") {
+		t.Error("a workload whose policy was refused is open")
 	}
 }
 
