@@ -40,8 +40,8 @@ type Config struct {
 	// connection fails. If zero, 20 s.
 	PingTimeout time.Duration
 
-	// HandshakeTimeout bounds the time until the peer's first SETTINGS
-	// frame, and the TLS handshake if that is still to be done.
+	// HandshakeTimeout bounds the time until the peer's first SETTINGS frame and
+	// its acknowledgement of ours, and the TLS handshake if that is still to be done.
 	// If zero, 10 s.
 	HandshakeTimeout time.Duration
 
@@ -49,8 +49,12 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-func (c *Config) streamWindow() int         { return orDefault(c.StreamWindow, 1<<20) }
-func (c *Config) connWindow() int           { return orDefault(c.ConnWindow, 256<<20) }
+// streamWindow and connWindow lie within the limits of RFC 9113 §6.9.1.
+func (c *Config) streamWindow() int { return min(max(orDefault(c.StreamWindow, 1<<20), 1), maxWindow) }
+func (c *Config) connWindow() int {
+	return min(max(orDefault(c.ConnWindow, 256<<20), initialWindow), maxWindow)
+}
+
 func (c *Config) maxConcurrentStreams() int { return orDefault(c.MaxConcurrentStreams, 200) }
 
 func (c *Config) pingInterval() time.Duration { return orDefault(c.PingInterval, 10*time.Second) }

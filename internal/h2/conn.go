@@ -42,18 +42,20 @@ type Conn struct {
 	peer      peerSettings
 	window    int64 // what we may send on all streams together
 	updates   int   // WINDOW_UPDATE frames that the peer may send unbudgeted
+	resets    int   // RST_STREAM frames that the peer may send unbudgeted
 	streams   map[uint32]*Stream
 	slotFreed sync.Cond // Open may go on
 	drained   sync.Cond // the last stream has gone
 	nextID    uint32    // clients: of the next stream
 	lastID    uint32    // servers: of the last stream that the peer opened
 	handlers  int       // servers: running ones
-	forgotten recentIDs // streams that we reset, on which frames may still come
+	forgotten recentIDs // streams that we ended before the peer did: frames may still come
 
 	gotSettings    bool
 	settingsAcked  bool
 	handshakeTimer *time.Timer
-	lingering      bool // the reader discards what still comes, so that our GOAWAY is not lost
+	lingering      bool          // the reader goes on until the peer closes, so that nothing of what we sent is lost
+	patience       time.Duration // how long it does
 	transportShut  bool
 	graceTimer     *time.Timer
 
@@ -118,7 +120,7 @@ func makeConn(tr transport, cfg Config, handle func(*Stream)) *Conn {
 	}
 	c.exited.L, c.slotFreed.L, c.drained.L = &c.mu, &c.mu, &c.mu
 	c.hpack = hpack.NewEncoder(&c.hpackOut)
-	c.inflow = connInflow{limit: int64(max(cfg.connWindow(), initialWindow)), window: initialWindow}
+	c.inflow = connInflow{limit: int64(cfg.connWindow()), window: initialWindow}
 	c.in.init(c)
 	return c
 }
@@ -131,11 +133,12 @@ func (c *Conn) start() {
 		c.out.grow(http2.ClientPreface)
 	}
 	c.appendSettings(localSettings(&c.cfg, c.client))
+	c.out.barrier()
 	c.appendWindowUpdate(0, c.inflow.refill())
 	c.handshakeTimer = time.AfterFunc(c.cfg.handshakeTimeout(), func() {
 		c.fail(&ConnError{
 			Code:   http2.ErrCodeSettingsTimeout,
-			Reason: "no SETTINGS from the peer within " + c.cfg.handshakeTimeout().String(),
+			Reason: "no SETTINGS, or no acknowledgement of ours, from the peer within " + c.cfg.handshakeTimeout().String(),
 			Err:    syscall.ETIMEDOUT,
 		})
 	})
@@ -173,7 +176,7 @@ func (c *Conn) Available() int {
 
 // slots is Available with c.mu held.
 func (c *Conn) slots() int {
-	if c.err != nil || c.draining || c.peerGoAway != nil || !c.client {
+	if c.leaving() || !c.client {
 		return 0
 	}
 	ids := (maxStreamID-int64(c.nextID))/2 + 1
@@ -185,7 +188,12 @@ func (c *Conn) slots() int {
 func (c *Conn) Draining() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err != nil || c.draining || c.peerGoAway != nil || c.nextID > maxStreamID
+	return c.leaving() || c.nextID > maxStreamID
+}
+
+// leaving reports whether the connection has ended or is going to. c.mu is held.
+func (c *Conn) leaving() bool {
+	return c.err != nil || c.out.err != nil || c.draining || c.peerGoAway != nil
 }
 
 // Streams returns how many streams are open.

@@ -7,13 +7,20 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http2"
 )
 
-// closeGrace is how long a dying connection may take to send its last frames.
-const closeGrace = 500 * time.Millisecond
+const (
+	// closeGrace is how long a dying connection may take to send its last frames.
+	closeGrace = 500 * time.Millisecond
+
+	// lingerTime is how long a connection that is not needed any more waits for
+	// its peer to take what was sent and to close it.
+	lingerTime = 5 * time.Second
+)
 
 // A goAway is what a GOAWAY frame said (RFC 9113 §6.8).
 type goAway struct {
@@ -25,10 +32,22 @@ type goAway struct {
 // transportError makes the error for a transport that failed. A peer that just closes it
 // has not ended the streams, so that is never io.EOF.
 func transportError(err error) *ConnError {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.EOF) {
 		return &ConnError{Remote: true, Reason: "transport closed", Err: io.ErrUnexpectedEOF}
 	}
-	return &ConnError{Reason: "transport failed", Err: err}
+	return &ConnError{Remote: causedByPeer(err), Reason: "transport failed", Err: err}
+}
+
+// causedByPeer reports whether the other end of a transport made it fail, as far as
+// the error of a socket, of TLS, or of a connection of ours beneath tells.
+func causedByPeer(err error) bool {
+	if ce, ok := errors.AsType[*ConnError](err); ok {
+		return ce.Remote
+	}
+	if oe, ok := errors.AsType[*net.OpError](err); ok && oe.Op == "remote error" { // a TLS alert
+		return true
+	}
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // fail ends the connection because it broke: streams deliver what they received, then
@@ -57,7 +76,7 @@ func (c *Conn) end(err error, abrupt bool) {
 	c.out.writers = nil
 	c.slotFreed.Broadcast()
 	c.drained.Broadcast()
-	c.startGrace(func() { c.tr.out.Conn.Close() })
+	c.startGrace(c.grace(), c.cut)
 	c.flush(false)
 	if !c.out.flushing {
 		c.shutTransport()
@@ -72,18 +91,51 @@ func (c *Conn) end(err error, abrupt bool) {
 }
 
 // startGrace runs f when the dying connection has had time enough. c.mu is held.
-func (c *Conn) startGrace(f func()) {
+func (c *Conn) startGrace(d time.Duration, f func()) {
 	if c.graceTimer != nil {
 		c.graceTimer.Stop()
 	}
-	c.graceTimer = time.AfterFunc(closeGrace, f)
+	c.graceTimer = time.AfterFunc(d, f)
+}
+
+// grace is how long a connection that ends now may take. What the transport has
+// been blocked for counts already. c.mu is held.
+func (c *Conn) grace() time.Duration {
+	switch {
+	case c.lingering:
+		return c.patience
+	case c.out.blocked.IsZero():
+		return closeGrace
+	}
+	return closeGrace - time.Since(c.out.blocked)
+}
+
+// cut ends the transport without regard to what is being sent or received.
+func (c *Conn) cut() { c.tr.out.Conn.Close() }
+
+// linger lets the reader go on after the connection's end, for d or until the peer closes it: a socket
+// that is closed while something is unread, or still comes, is reset, and what the
+// peer has not yet read is lost.
+func (c *Conn) linger(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.lingering, c.patience = true, d
+	}
+}
+
+// leave ends a connection that is not needed any more, and waits in the background
+// until the peer has taken what was sent.
+func (c *Conn) leave(err error, abrupt bool) {
+	c.linger(lingerTime)
+	c.end(err, abrupt)
 }
 
 // explain adds to the end of a transport what the peer's GOAWAY said about it.
 // c.mu is held.
 func (c *Conn) explain(err error) error {
 	var ce *ConnError
-	if c.peerGoAway == nil || !errors.As(err, &ce) || ce.Code != http2.ErrCodeNo || ce.Err == nil {
+	if c.peerGoAway == nil || !errors.As(err, &ce) || ce.Code != http2.ErrCodeNo || ce.Err == nil || errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return &ConnError{
@@ -113,9 +165,11 @@ func (c *Conn) shutTransport() {
 	}
 	if c.lingering {
 		c.mu.Unlock()
-		c.tr.closeWrite()
+		told := c.tr.closeWrite()
 		c.mu.Lock()
-		return
+		if told || c.transportShut {
+			return
+		}
 	}
 	c.transportShut = true
 	c.mu.Unlock()
@@ -137,6 +191,17 @@ func (c *Conn) Close() error {
 func (c *Conn) CloseWithError(err error) {
 	c.end(err, true)
 	c.mu.Lock()
+	if c.lingering && c.patience > closeGrace && !c.transportShut {
+		c.patience = closeGrace
+		c.startGrace(c.patience, c.cut)
+	}
+	c.mu.Unlock()
+	c.awaitExit()
+}
+
+// awaitExit waits for the connection's goroutines.
+func (c *Conn) awaitExit() {
+	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.reading || c.out.flushing || !c.transportShut {
 		c.exited.Wait()
@@ -144,17 +209,22 @@ func (c *Conn) CloseWithError(err error) {
 }
 
 // Shutdown takes no new streams, tells the peer so (RFC 9113 §6.8), waits for
-// the open ones, and closes the connection. When ctx ends first, the open
-// streams are cut, and ctx's error is returned.
+// the open ones and for their bytes to be sent, and closes the connection. When ctx ends
+// first, the open streams are cut, and ctx's error is returned.
 func (c *Conn) Shutdown(ctx context.Context) error {
 	if err := c.drain(ctx); err != nil {
 		c.CloseWithError(&ConnError{Reason: "shut down", Err: fmt.Errorf("%w: %w", net.ErrClosed, err)})
 		return err
 	}
-	return c.Close()
+	c.leave(&ConnError{Reason: "shut down", Err: net.ErrClosed}, true)
+	stop := context.AfterFunc(ctx, c.cut)
+	defer stop()
+	c.awaitExit()
+	return nil
 }
 
-// drain tells the peer to open no streams and waits for the open ones to end.
+// drain tells the peer to open no streams, and waits for the open ones to end and for
+// what was written on them to be sent.
 func (c *Conn) drain(ctx context.Context) error {
 	if c.startDraining() && !c.client {
 		// First allow all streams, then, a round trip later, only those that came until
@@ -172,7 +242,7 @@ func (c *Conn) drain(ctx context.Context) error {
 	defer stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.streams) > 0 {
+	for c.err == nil && (len(c.streams) > 0 || c.out.flushing) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -193,7 +263,9 @@ func (c *Conn) startDraining() bool {
 	if c.client {
 		last = 0 // servers open no streams
 	}
+	start := c.out.len()
 	c.appendGoAway(last, http2.ErrCodeNo, "")
+	c.out.overtake(start)
 	c.slotFreed.Broadcast()
 	c.flush(false)
 	c.mu.Unlock()
@@ -209,7 +281,9 @@ func (c *Conn) finalGoAway() {
 		return
 	}
 	c.sentGoAway = c.lastID
+	start := c.out.len()
 	c.appendGoAway(c.lastID, http2.ErrCodeNo, "")
+	c.out.overtake(start)
 	c.flush(false)
 }
 
@@ -255,5 +329,5 @@ func (c *Conn) peerDrained() {
 	c.mu.Lock()
 	g := c.peerGoAway
 	c.mu.Unlock()
-	c.fail(&ConnError{Code: g.code, Remote: true, Reason: "GOAWAY", Debug: g.debug, Err: net.ErrClosed})
+	c.leave(&ConnError{Code: g.code, Remote: true, Reason: "GOAWAY", Debug: g.debug, Err: net.ErrClosed}, false)
 }

@@ -22,6 +22,9 @@ func (r *reader) handleControl(h frameHeader, payload []byte) error {
 	case http2.FramePing:
 		return r.handlePing(h, [8]byte(payload))
 	case http2.FrameGoAway:
+		if err := charge(&r.budgets.ignored, "GOAWAY frames"); err != nil {
+			return err
+		}
 		return r.c.handleGoAway(&goAway{
 			lastID: binary.BigEndian.Uint32(payload) & maxStreamID,
 			code:   http2.ErrCode(binary.BigEndian.Uint32(payload[4:])),
@@ -74,9 +77,6 @@ func checkControl(h frameHeader) error {
 // handleReset ends a stream that the peer aborted (RFC 9113 §6.4).
 func (r *reader) handleReset(id uint32, code http2.ErrCode) error {
 	c := r.c
-	if err := charge(&r.budgets.resets, "streams reset"); err != nil {
-		return err
-	}
 	se := &StreamError{ID: id, Code: code, Remote: true}
 	if c.client && code == http2.ErrCodeRefusedStream { // RFC 9113 §8.7
 		se.Cause = ErrUnprocessed
@@ -85,6 +85,12 @@ func (r *reader) handleReset(id uint32, code http2.ErrCode) error {
 	if c.idle(id) {
 		c.mu.Unlock()
 		return connError(http2.ErrCodeProtocol, "RST_STREAM on idle stream %d", id)
+	}
+	if c.resets > 0 {
+		c.resets--
+	} else if err := charge(&r.budgets.resets, "streams reset"); err != nil {
+		c.mu.Unlock()
+		return err
 	}
 	s := c.streams[id]
 	if s == nil {
@@ -106,6 +112,7 @@ func (r *reader) handleSettings(h frameHeader, payload []byte) error {
 		r.c.mu.Lock()
 		defer r.c.mu.Unlock()
 		r.c.settingsAcked = true
+		r.c.handshaken()
 		return nil
 	}
 	settings, err := parseSettings(payload, r.c.client)
@@ -122,8 +129,10 @@ func (r *reader) handleSettings(h frameHeader, payload []byte) error {
 func (r *reader) handlePing(h frameHeader, data [8]byte) error {
 	c := r.c
 	if h.flags.Has(http2.FlagPingAck) {
-		c.pingAnswered(data)
-		return nil
+		if c.pingAnswered(data) {
+			return nil
+		}
+		return charge(&r.budgets.ignored, "answers to no PING")
 	}
 	if err := charge(&r.budgets.pings, "PING frames"); err != nil {
 		return err
@@ -133,9 +142,9 @@ func (r *reader) handlePing(h frameHeader, data [8]byte) error {
 	if c.err != nil {
 		return nil
 	}
-	c.appendFrame(http2.FramePing, http2.FlagPingAck, 0, data[:])
-	c.flush(false)
-	return c.answered()
+	start := c.out.len()
+	c.appendPing(http2.FlagPingAck, data[:])
+	return c.flushAnswer(start)
 }
 
 // handleWindowUpdate grows a window of ours (RFC 9113 §6.9).
@@ -182,15 +191,16 @@ func (c *Conn) growConnWindow(n int64) error {
 // response, on either trailers.
 func (c *Conn) handleHeaders(r *reader, h frameHeader, l *headerList) error {
 	c.mu.Lock()
-	s, idle, late := c.streams[h.id], c.idle(h.id), c.forgotten.has(h.id)
+	s, idle := c.streams[h.id], c.idle(h.id)
+	late := s == nil && !idle && (c.client || c.forgotten.mayHave(h.id))
 	c.mu.Unlock()
 	switch {
 	case s != nil && s.answerPending():
 		return s.handleResponse(r, h, l)
 	case s != nil:
 		return s.handleTrailers(h, l)
-	case late || c.client && !idle: // RFC 9113 §5.1: it may have been on its way when we reset the stream
-		return nil
+	case late: // RFC 9113 §5.1: it may have been on its way when we ended the stream
+		return charge(&r.budgets.ignored, "HEADERS on closed streams")
 	case idle && !c.client && h.id%2 == 1:
 		return c.handleRequest(r, h, l)
 	case idle: // RFC 9113 §5.1.1
@@ -277,13 +287,13 @@ func (c *Conn) respondOnly(r *reader, h frameHeader, status int) error {
 	if err != nil {
 		return err
 	}
+	start := c.out.len()
 	c.appendHeaders(h.id, fields, true)
 	if !h.endStream() {
 		c.appendReset(h.id, http2.ErrCodeNo) // RFC 9113 §8.1
 		c.forgotten.add(h.id)
 	}
-	c.flush(false)
-	return c.answered()
+	return c.flushAnswer(start)
 }
 
 // serve runs the handler of one stream.

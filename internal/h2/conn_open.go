@@ -36,6 +36,9 @@ func (c *Conn) request(ctx context.Context, authority string, h http.Header, fie
 	if err := c.checkHeaderSize(fields); err != nil {
 		return nil, err
 	}
+	if int64(len(c.streams)+c.out.ends) >= c.peer.maxStreams {
+		c.out.barrier() // the peer must see first that another stream has ended (RFC 9113 §5.1.2)
+	}
 	s := c.newStream(c.nextID, authority, h)
 	c.nextID += 2
 	c.streams[s.id] = s
@@ -63,7 +66,9 @@ func (c *Conn) awaitSlot(ctx context.Context) error {
 			return fmt.Errorf("h2: a server cannot open streams")
 		case c.err != nil:
 			return fmt.Errorf("%w: %w", ErrUnprocessed, c.err)
-		case c.draining || c.peerGoAway != nil:
+		case c.out.err != nil:
+			return fmt.Errorf("%w: %w", ErrUnprocessed, c.out.err)
+		case c.leaving():
 			return fmt.Errorf("%w: the connection is draining", ErrUnprocessed)
 		case c.nextID > maxStreamID:
 			return fmt.Errorf("%w: the connection has no stream ids left", ErrUnprocessed)
@@ -138,6 +143,7 @@ func (s *Stream) answer(status int, h http.Header) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.answered, s.status, s.response = true, status, h
+	s.c.prepayResets()
 }
 
 // wakeOpener lets Open look at the response.

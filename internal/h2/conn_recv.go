@@ -54,9 +54,7 @@ func (r *reader) init(c *Conn) {
 func (c *Conn) readLoop() {
 	err := c.in.run()
 	if ce, ok := err.(*ConnError); ok && ce.Code != http2.ErrCodeNo {
-		c.mu.Lock()
-		c.lingering = c.err == nil
-		c.mu.Unlock()
+		c.linger(closeGrace)
 	}
 	c.fail(err)
 	c.in.discard()
@@ -382,13 +380,13 @@ func (r *reader) streamFailed(se *StreamError) error {
 		return nil
 	}
 	s := c.streams[se.ID]
+	start := c.out.len()
 	c.appendReset(se.ID, se.Code)
 	c.forgotten.add(se.ID)
 	if s != nil {
 		c.forget(s, se)
 	}
-	c.flush(false)
-	err := c.answered()
+	err := c.flushAnswer(start)
 	c.mu.Unlock()
 	if s != nil {
 		s.endRecv(se, true)

@@ -3,6 +3,8 @@ package h2
 import (
 	"encoding/binary"
 	"runtime"
+	"slices"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -29,11 +31,19 @@ const (
 // Whoever adds frames sends them, together with what others add meanwhile; if
 // somebody is at it already, adding is enough. So one system call and one TLS
 // record carry the frames of many streams, and a lone writer needs no other goroutine.
+//
+// Small frames that others wait for, such as HEADERS, PING and WINDOW_UPDATE, overtake
+// the DATA that is queued. DATA, RST_STREAM and the acknowledgement of SETTINGS keep
+// their order.
 type outbox struct {
 	buf      *buffer
-	flushing bool  // somebody sends
-	err      error // the transport failed
-	writers  []*Stream
+	urgent   int       // so many bytes of buf are not to be overtaken
+	answers  int       // so many bytes of buf answer the peer's frames
+	ends     int       // so many streams have ended since buf was begun
+	flushing bool      // somebody sends
+	blocked  time.Time // since when the transport has taken nothing; zero if it takes all
+	err      error     // the transport failed
+	writers  []*Stream // that wait for room or for the connection's window
 }
 
 func (o *outbox) len() int {
@@ -68,16 +78,30 @@ func (o *outbox) grow(s string) {
 // take returns what was gathered, and starts anew.
 func (o *outbox) take() *buffer {
 	b := o.buf
-	o.buf = nil
+	o.buf, o.urgent, o.answers, o.ends = nil, 0, 0, 0
 	return b
 }
 
 func (o *outbox) drop() {
-	if o.buf != nil {
-		o.buf.free()
-		o.buf = nil
+	if b := o.take(); b != nil {
+		b.free()
 	}
 }
+
+// overtake moves what was appended from start on ahead of the DATA that is queued.
+func (o *outbox) overtake(start int) {
+	b := o.buf.b
+	n := len(b) - start
+	if o.urgent < start {
+		frame := slices.Clone(b[start:])
+		copy(b[o.urgent+n:], b[o.urgent:start])
+		copy(b[o.urgent:], frame)
+	}
+	o.urgent += n
+}
+
+// barrier keeps what is queued from being overtaken by what follows.
+func (o *outbox) barrier() { o.urgent = o.len() }
 
 // flush sends what was gathered, or leaves that to whoever is already sending.
 // With yield, other goroutines may first add their frames. c.mu is held, and
@@ -136,15 +160,13 @@ func (c *Conn) sendBatch(tail []byte) (all bool, err error) {
 // sendBlocked waits until the transport has taken the rest, and goes on sending
 // until nothing is left.
 func (c *Conn) sendBlocked() {
-	err := c.tr.finish()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	err := c.finishBatch()
 	for err == nil && c.out.len() > 0 {
 		var all bool
 		if all, err = c.sendBatch(nil); err == nil && !all {
-			c.mu.Unlock()
-			err = c.tr.finish()
-			c.mu.Lock()
+			err = c.finishBatch()
 		}
 	}
 	if err != nil {
@@ -154,10 +176,22 @@ func (c *Conn) sendBlocked() {
 	c.sent()
 }
 
+// finishBatch waits until the transport has taken the rest of a batch. c.mu is held, and
+// released meanwhile.
+func (c *Conn) finishBatch() error {
+	c.out.blocked = time.Now()
+	c.mu.Unlock()
+	err := c.tr.finish()
+	c.mu.Lock()
+	c.out.blocked = time.Time{}
+	return err
+}
+
 // sent ends sending. c.mu is held.
 func (c *Conn) sent() {
 	c.out.flushing = false
 	c.wakeWriters()
+	c.drained.Broadcast()
 	if c.err != nil {
 		c.shutTransport()
 	}
@@ -170,7 +204,8 @@ func (c *Conn) sent() {
 func (c *Conn) sendFailed(err error) {
 	c.out.err = err
 	if c.err == nil {
-		c.startGrace(func() { c.fail(transportError(err)) })
+		c.slotFreed.Broadcast() // Open fails
+		c.startGrace(closeGrace, func() { c.fail(transportError(err)) })
 	}
 	c.sent()
 }
@@ -187,11 +222,15 @@ func (c *Conn) wakeWriters() {
 	}
 }
 
-// answered fails if the peer makes us answer without reading the answers. c.mu is held.
-func (c *Conn) answered() error {
-	if c.out.len() > outboxLimit+maxSendFrame+maxAnswers {
+// flushAnswer sends what was appended from start on in answer to a frame of the peer's. It
+// fails if the peer makes us answer without reading the answers. c.mu is held, and
+// released meanwhile.
+func (c *Conn) flushAnswer(start int) error {
+	c.out.answers += c.out.len() - start
+	if c.out.answers > maxAnswers {
 		return connError(http2.ErrCodeEnhanceYourCalm, "peer does not read our answers")
 	}
+	c.flush(false)
 	return nil
 }
 
@@ -209,13 +248,21 @@ func (c *Conn) appendUint32Frame(t http2.FrameType, id, v uint32) {
 	*b = binary.BigEndian.AppendUint32(*b, v)
 }
 
+func (c *Conn) appendPing(flags http2.Flags, data []byte) {
+	start := c.out.len()
+	c.appendFrame(http2.FramePing, flags, 0, data)
+	c.out.overtake(start)
+}
+
 func (c *Conn) appendReset(id uint32, code http2.ErrCode) {
 	c.appendUint32Frame(http2.FrameRSTStream, id, uint32(code))
 }
 
 func (c *Conn) appendWindowUpdate(id uint32, n int64) {
 	if n > 0 {
+		start := c.out.len()
 		c.appendUint32Frame(http2.FrameWindowUpdate, id, uint32(n))
+		c.out.overtake(start)
 	}
 }
 
@@ -236,9 +283,10 @@ func (c *Conn) appendGoAway(last uint32, code http2.ErrCode, debug string) {
 
 // appendHeaders adds a HEADERS frame, and CONTINUATION frames if it is too large.
 func (c *Conn) appendHeaders(id uint32, fields []hpack.HeaderField, endStream bool) {
+	start := c.out.len()
 	c.hpackOut.Reset()
 	for _, f := range fields {
-		c.hpack.WriteField(f) // a bytes.Buffer never fails
+		_ = c.hpack.WriteField(f) // a bytes.Buffer never fails
 	}
 	t, flags := http2.FrameHeaders, http2.Flags(0)
 	if endStream {
@@ -251,10 +299,11 @@ func (c *Conn) appendHeaders(id uint32, fields []hpack.HeaderField, endStream bo
 		}
 		c.appendFrame(t, flags, id, rest[:n])
 		if rest = rest[n:]; len(rest) == 0 {
-			return
+			break
 		}
 		t, flags = http2.FrameContinuation, 0
 	}
+	c.out.overtake(start)
 }
 
 func appendFrameHeader(b []byte, n int, t http2.FrameType, flags http2.Flags, id uint32) []byte {

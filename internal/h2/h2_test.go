@@ -151,6 +151,7 @@ func TestStreamIsANetConn(t *testing.T) {
 	}
 	for name, w := range wires {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // its subtests mostly wait for deadlines
 			for _, end := range []string{"client", "server"} {
 				t.Run(end, func(t *testing.T) {
 					nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"syscall"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // idleFactor is how much rarer the keepalive asks while no stream is open.
@@ -56,7 +54,7 @@ func (c *Conn) keepaliveExpired() bool {
 		return false
 	}
 	c.pingSent = true
-	c.appendFrame(http2.FramePing, 0, 0, make([]byte, 8))
+	c.appendPing(0, make([]byte, 8))
 	c.keepalive.Reset(c.cfg.pingTimeout())
 	c.flush(false)
 	return false
@@ -103,17 +101,20 @@ func (c *Conn) sendPing() (id uint64, answered <-chan struct{}, err error) {
 		p.waiting = make(map[uint64]chan struct{})
 	}
 	p.waiting[p.last] = ch
-	c.appendFrame(http2.FramePing, 0, 0, binary.BigEndian.AppendUint64(nil, p.last))
+	c.appendPing(0, binary.BigEndian.AppendUint64(nil, p.last))
 	c.flush(false)
 	return p.last, ch, nil
 }
 
-func (c *Conn) pingAnswered(data [8]byte) {
+// pingAnswered reports whether the peer was asked for this answer.
+func (c *Conn) pingAnswered(data [8]byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id := binary.BigEndian.Uint64(data[:])
 	if ch := c.pings.waiting[id]; ch != nil {
 		close(ch)
 		delete(c.pings.waiting, id)
+		return true
 	}
+	return id == 0 && c.pingSent
 }

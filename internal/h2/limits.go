@@ -16,14 +16,22 @@ const (
 	// maxSettings bounds the payload of a SETTINGS frame.
 	maxSettingsPayload = 100 * settingSize
 
-	// maxAnswers bounds what is queued to be sent above outboxLimit: answers
-	// that the peer provokes without reading them.
+	// maxAnswers bounds the bytes of queued answers that the peer provokes without
+	// reading them.
 	maxAnswers = 64 << 10
 
 	// updatesPerFrame is how many WINDOW_UPDATE frames a peer may send for each DATA
-	// frame that we send.
+	// frame that we send, and bytesPerUpdate for how many of its bytes it may send one more:
+	// some peers return credit on the stream and on the connection for each small read.
 	updatesPerFrame = 4
+	bytesPerUpdate  = 512
 	maxUpdates      = 1 << 16
+
+	// resetsPerAnswer is how many RST_STREAM frames a peer may send for each CONNECT
+	// that was answered: one for a stream that it closes before we do, one for what of ours
+	// comes after that. Only resets before the answer make us work in vain.
+	resetsPerAnswer = 2
+	maxResets       = 1 << 12
 
 	// maxDebugData bounds what is kept of a GOAWAY's debug data.
 	maxDebugData = 1 << 10
@@ -50,11 +58,11 @@ func (b *budget) spend() bool {
 
 // budgets are owned by the connection's reader.
 type budgets struct {
-	resets    budget // streams that end by RST_STREAM: "rapid reset", CVE-2023-44487
+	resets    budget // RST_STREAM frames beyond resetsPerAnswer ("rapid reset", CVE-2023-44487), and stream errors
 	pings     budget
 	settings  budget
 	emptyData budget // DATA frames with neither bytes nor END_STREAM
-	ignored   budget // PRIORITY, unknown frames, interim responses, late WINDOW_UPDATEs
+	ignored   budget // PRIORITY, unknown and late frames, GOAWAY, interim responses, bad requests
 	updates   budget // WINDOW_UPDATE frames beyond updatesPerFrame
 }
 
@@ -77,3 +85,6 @@ func charge(b *budget, what string) error {
 	}
 	return connError(http2.ErrCodeEnhanceYourCalm, "too many %s", what)
 }
+
+// prepayResets allows the peer its resets of an answered stream. c.mu is held.
+func (c *Conn) prepayResets() { c.resets = min(c.resets+resetsPerAnswer, maxResets) }

@@ -31,6 +31,14 @@ func TestFloods(t *testing.T) {
 		"unknown":           func(p *peer, i int) { p.fr.WriteRawFrame(0xfe, 0, 0, nil) },
 		"WINDOW_UPDATE":     func(p *peer, i int) { p.fr.WriteWindowUpdate(1, 1) },
 		"RST_STREAM":        func(p *peer, i int) { p.fr.WriteRSTStream(1, http2.ErrCodeCancel) },
+		"PING ack":          func(p *peer, i int) { p.fr.WritePing(true, [8]byte{9}) },
+		"GOAWAY":            func(p *peer, i int) { p.fr.WriteGoAway(0, http2.ErrCodeNo, nil) },
+		"HEADERS on reset stream": func(p *peer, i int) {
+			if i == 0 {
+				p.headers(3, false, ":method", "CONNECT") // is reset
+			}
+			p.headers(3, true, "late", "trailer")
+		},
 		"GET": func(p *peer, i int) {
 			p.headers(uint32(3+2*i), true, ":method", "GET", ":scheme", "https", ":path", "/")
 		},
@@ -62,7 +70,7 @@ func TestFloods(t *testing.T) {
 	}
 }
 
-// TestPatientPeersAreNotFloods sends for an hour what a peer that behaves may send.
+// TestPatientPeersAreNotFloods sends for ten minutes what a peer that behaves may send.
 func TestPatientPeersAreNotFloods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, c := playClient(t, Config{}, func(s *Stream) {
@@ -70,7 +78,7 @@ func TestPatientPeersAreNotFloods(t *testing.T) {
 			<-s.Context().Done()
 		})
 		go p.discard()
-		for i := range 36000 {
+		for i := range 6000 {
 			id := uint32(2*i + 1)
 			p.connect(id)
 			synctest.Wait()
@@ -222,7 +230,7 @@ func TestOpenWaitsForASlot(t *testing.T) {
 
 // TestTinyFramesUseLittleMemory lets a stalled stream receive its whole window byte by byte.
 func TestTinyFramesUseLittleMemory(t *testing.T) {
-	const window = 1 << 18
+	const window = 1 << 16
 	a, b := openPair(t, memWire, Config{StreamWindow: window})
 	before := heap()
 	for range window {

@@ -298,7 +298,11 @@ func TestPrefaceViolations(t *testing.T) {
 }
 
 func TestHandshakeTimeout(t *testing.T) {
-	for name, preface := range map[string]string{"silent": "", "preface only": http2.ClientPreface} {
+	for name, preface := range map[string]string{
+		"silent":             "",
+		"preface only":       http2.ClientPreface,
+		"no acknowledgement": http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00", // RFC 9113 §6.5.3
+	} {
 		t.Run(name, inBubble(func(t *testing.T) {
 			p, c := playRawClient(t, Config{HandshakeTimeout: 3 * time.Second}, echo)
 			p.write(preface)

@@ -69,7 +69,7 @@ func (c *Conn) applySettings(settings []http2.Setting) error {
 	defer c.mu.Unlock()
 	if !c.gotSettings {
 		c.gotSettings = true
-		c.handshakeTimer.Stop()
+		c.handshaken()
 		c.peer.maxStreams = maxStreamID // unless it says otherwise
 	}
 	for _, s := range settings {
@@ -89,9 +89,17 @@ func (c *Conn) applySettings(settings []http2.Setting) error {
 		}
 	}
 	c.appendFrame(http2.FrameSettings, http2.FlagSettingsAck, 0, nil)
+	c.out.barrier() // what was queued before keeps to the old settings, what follows to the new
 	c.slotFreed.Broadcast()
 	c.flush(false)
 	return nil
+}
+
+// handshaken ends the handshake once both sides know each other's settings. c.mu is held.
+func (c *Conn) handshaken() {
+	if c.gotSettings && c.settingsAcked {
+		c.handshakeTimer.Stop()
+	}
 }
 
 // setInitialWindow changes the windows of all streams by the difference, which may

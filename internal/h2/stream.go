@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -62,6 +63,7 @@ func (c *Conn) forget(s *Stream, cause error) {
 		return
 	}
 	delete(c.streams, s.id)
+	c.out.ends++
 	s.finish(cause)
 	c.slotFreed.Broadcast()
 	if len(c.streams) == 0 {
@@ -165,6 +167,7 @@ func (s *Stream) sendAnswer(fields []hpack.HeaderField, endStream bool) error {
 		return err
 	}
 	s.answered = true
+	c.prepayResets()
 	c.appendHeaders(s.id, fields, endStream)
 	return nil
 }
@@ -284,18 +287,24 @@ func (s *Stream) CloseRead() error {
 // [*StreamError] that unwraps to cause.
 func (s *Stream) Reset(code http2.ErrCode, cause error) {
 	err := &StreamError{ID: s.id, Code: code, Cause: cause}
-	s.endRecv(err, true)
 	c := s.c
 	c.mu.Lock()
-	if s.over {
-		c.mu.Unlock()
+	over := s.over
+	if !over {
+		c.appendReset(s.id, code)
+		if !s.remoteEnd {
+			c.forgotten.add(s.id)
+		}
+		c.forget(s, err)
+	}
+	c.mu.Unlock()
+	// After the sending half has failed: a reader that is woken and closes the stream must not make
+	// the abort look like a clean end.
+	s.endRecv(err, true)
+	if over {
 		return
 	}
-	c.appendReset(s.id, code)
-	if !s.remoteEnd {
-		c.forgotten.add(s.id)
-	}
-	c.forget(s, err)
+	c.mu.Lock()
 	c.flush(false)
 	c.mu.Unlock()
 	c.streamGone()
@@ -360,29 +369,27 @@ func (s *Stream) RemoteAddr() net.Addr { return s.c.RemoteAddr() }
 
 // SetDeadline sets both deadlines.
 func (s *Stream) SetDeadline(t time.Time) error {
-	s.SetReadDeadline(t)
-	s.SetWriteDeadline(t)
+	_ = s.SetReadDeadline(t)
+	_ = s.SetWriteDeadline(t)
 	return nil
 }
 
-// recentIDs remembers the last few streams that were added.
+// recentIDs is a set of streams that remembers the last few exactly. Of older ones
+// it knows only that they may be in it.
 type recentIDs struct {
-	ids  [256]uint32
-	next int
+	ids   [256]uint32
+	next  int
+	older uint32 // the highest that had to make room
 }
 
 func (r *recentIDs) add(id uint32) {
-	if !r.has(id) {
+	if !r.mayHave(id) {
+		r.older = max(r.older, r.ids[r.next])
 		r.ids[r.next] = id
 		r.next = (r.next + 1) % len(r.ids)
 	}
 }
 
-func (r *recentIDs) has(id uint32) bool {
-	for _, v := range r.ids {
-		if v == id {
-			return true
-		}
-	}
-	return false
+func (r *recentIDs) mayHave(id uint32) bool {
+	return id <= r.older || slices.Contains(r.ids[:], id)
 }

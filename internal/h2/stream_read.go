@@ -165,7 +165,7 @@ func (c *Conn) receiver(id uint32) (*Stream, error) {
 		return nil, connError(http2.ErrCodeProtocol, "DATA frame without a stream")
 	case s == nil && c.idle(id): // RFC 9113 §5.1
 		return nil, connError(http2.ErrCodeProtocol, "DATA on idle stream %d", id)
-	case s == nil && (c.err != nil || c.forgotten.has(id)):
+	case s == nil && (c.err != nil || c.forgotten.mayHave(id)):
 		return nil, nil
 	case s == nil || s.remoteEnd: // RFC 9113 §5.1
 		return nil, streamError(id, http2.ErrCodeStreamClosed, "DATA after END_STREAM")

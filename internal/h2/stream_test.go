@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -35,10 +36,10 @@ var testWires = map[string]wire{
 
 // TestHalfClose lets many streams each send a request up to its end, and answer only then.
 func TestHalfClose(t *testing.T) {
-	const streams, size = 50, 300_000
+	const streams, size = 20, 200_000
 	for name, w := range testWires {
 		t.Run(name, func(t *testing.T) {
-			client, server := newPair(t, w, Config{}, func(s *Stream) {
+			client, server := newPair(t, w, Config{StreamWindow: size / 4}, func(s *Stream) {
 				s.Accept(nil)
 				request, err := io.ReadAll(s)
 				if err != nil {
@@ -111,6 +112,28 @@ func TestAbortIsNotAnEnd(t *testing.T) {
 				}
 			}
 		}))
+	}
+}
+
+// TestAbortOfAnActiveStream: whoever reads the stream when it is aborted, and closes it then, must
+// not make it look complete.
+func TestAbortOfAnActiveStream(t *testing.T) {
+	handle, accepted := accepting()
+	client, _ := newPair(t, memWire, Config{}, handle)
+	for range 500 {
+		a, b := mustOpen(t, client), <-accepted
+		go func() {
+			io.Copy(io.Discard, b)
+			b.CloseWrite()
+			b.Close()
+		}()
+		a.Write([]byte("x"))
+		runtime.Gosched()
+		b.Reset(http2.ErrCodeConnect, errors.New("policy changed"))
+		if _, err := a.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("the peer read: %v", err)
+		}
+		a.Close()
 	}
 }
 
@@ -213,8 +236,9 @@ func TestStalledReaders(t *testing.T) {
 					}
 				})
 			}
-			for received := 0; received < 20<<20; {
-				n, err := live.Read(make([]byte, 64<<10))
+			buf := make([]byte, 64<<10)
+			for received := 0; received < 20*window; { // as much as all the others together
+				n, err := live.Read(buf)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -111,7 +111,7 @@ func (c *Conn) awaitGrant(s *Stream) {
 func (c *Conn) sendData(s *Stream, p []byte) {
 	s.send.window -= int64(len(p))
 	c.window -= int64(len(p))
-	c.updates = min(c.updates+updatesPerFrame, maxUpdates)
+	c.updates = min(c.updates+updatesPerFrame+len(p)/bytesPerUpdate, maxUpdates)
 	b := c.out.bytes()
 	*b = appendFrameHeader(*b, len(p), http2.FrameData, 0, s.id)
 	if len(p) < directWrite || c.out.flushing || c.out.err != nil {

@@ -156,7 +156,7 @@ func TestRandomEnds(t *testing.T) {
 	for name, w := range testWires {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for i := range 4 {
+			for i := range 4 { // two ends, two ways
 				handle, accepted := accepting()
 				client, server := newPair(t, w, Config{StreamWindow: 1 << 18}, handle)
 				var running sync.WaitGroup
@@ -168,7 +168,7 @@ func TestRandomEnds(t *testing.T) {
 					})
 					running.Go(func() { io.Copy(io.Discard, s) })
 				}
-				for range 5 {
+				for range 3 {
 					pump(mustOpen(t, client))
 					pump(<-accepted)
 				}

@@ -84,16 +84,17 @@ func (t transport) send(batch, tail []byte) (all bool, err error) {
 	return t.out.tryFlush()
 }
 
-// closeWrite ends the sending direction, if the connection can do that.
-func (t transport) closeWrite() {
+// closeWrite ends the sending direction, and reports whether the connection can do that.
+func (t transport) closeWrite() (told bool) {
 	type closeWriter interface{ CloseWrite() error }
 	if c, ok := t.Conn.(*tls.Conn); ok {
-		c.CloseWrite() // close_notify
+		told = c.CloseWrite() == nil // close_notify
 		t.out.tryFlush()
 	}
 	if c, ok := t.out.Conn.(closeWriter); ok {
-		c.CloseWrite()
+		told = c.CloseWrite() == nil || told
 	}
+	return told
 }
 
 func (t transport) finish() error { return t.out.flush() }
