@@ -98,27 +98,24 @@ func (s *Server) StatusHandler() http.Handler {
 
 func (s *Server) clusterStatus() []ClusterStatus {
 	all := []ClusterStatus{}
-	s.clusters.mu.Lock()
-	known := maps.Clone(s.clusters.known)
-	problems := map[string]error{}
-	for name, c := range known {
-		problems[name] = c.problem
-	}
-	s.clusters.mu.Unlock()
 	for _, c := range s.mesh.Clusters() {
-		cs := ClusterStatus{Name: c.ID, Network: c.Network, Services: c.Services, Workloads: c.Workloads, Gateways: c.Gateways, Warnings: []string{}}
-		if c.Stale {
-			cs.StaleSince = &c.StaleSince
-		}
-		if err := problems[c.ID]; err != nil {
-			cs.Problem = err.Error()
-		}
-		if state := known[c.ID]; state != nil {
-			cs.Warnings = state.warnings()
-		}
+		cs := ClusterStatus{Name: c.ID, Network: c.Network, Services: c.Services, Workloads: c.Workloads, Gateways: c.Gateways}
+		s.clusters.describe(&cs)
 		all = append(all, cs)
 	}
 	return all
+}
+
+// describe adds what the mesh does not know: what is wrong with the objects.
+func (c *clusters) describe(cs *ClusterStatus) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.known[cs.Name]
+	cs.Warnings = known.warnings()
+	if known.problem != nil {
+		since := known.staleSince
+		cs.StaleSince, cs.Problem = &since, known.problem.Error()
+	}
 }
 
 // warnings are what of the last good state has no effect.
