@@ -216,5 +216,6 @@ func checkName(name string) error {
 }
 
 func notInLabel(c byte) bool {
-	return !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_')
+	letterOrDigit := c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
+	return !letterOrDigit && c != '-' && c != '_'
 }

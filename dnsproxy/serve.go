@@ -13,7 +13,7 @@ func (s *Server) respond(w *response, raw []byte) {
 	}
 	q := new(dns.Msg)
 	if err := q.Unpack(raw); err != nil {
-		w.Write(formatError(raw))
+		_, _ = w.Write(formatError(raw)) // a client that does not hear of it asks again
 		return
 	}
 	s.Handler.ServeDNS(w, q)

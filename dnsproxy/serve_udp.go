@@ -69,7 +69,7 @@ var buffers = sync.Pool{New: func() any { return new(packetBuffers) }}
 
 type packetSocket struct{ net.PacketConn }
 
-func (s packetSocket) stop() { s.SetReadDeadline(time.Unix(1, 0)) }
+func (s packetSocket) stop() { _ = s.SetReadDeadline(time.Unix(1, 0)) }
 
 // readPacket reads one datagram and says how to answer it.
 type readPacket func([]byte) (n int, reply func([]byte) error, remote net.Addr, err error)

@@ -92,7 +92,7 @@ func (s *Server) ListenAndServe(ctx context.Context, addr string) error {
 		err = s.Shutdown(context.WithoutCancel(ctx))
 	case err = <-ended:
 		running--
-		s.Close()
+		_ = s.Close() // err says why
 	}
 	for range running {
 		<-ended

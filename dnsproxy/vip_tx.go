@@ -116,16 +116,19 @@ func (tx *vipTx) allocate(host string) (VIP, error) {
 // complete gives vip the addresses that it lacks.
 func (tx *vipTx) complete(host string, vip VIP) (VIP, error) {
 	taken := len(tx.owners) + len(tx.claims)
-	ok := true
 	if !vip.IPv4.IsValid() {
-		if vip.IPv4, ok = tx.v4.pick(host, taken, tx.free); !ok {
+		ip, ok := tx.v4.pick(host, taken, tx.free)
+		if !ok {
 			return VIP{}, tx.exhausted(host, tx.v4.prefix)
 		}
+		vip.IPv4 = ip
 	}
 	if !vip.IPv6.IsValid() {
-		if vip.IPv6, ok = tx.v6.pick(host, taken, tx.free); !ok {
+		ip, ok := tx.v6.pick(host, taken, tx.free)
+		if !ok {
 			return VIP{}, tx.exhausted(host, tx.v6.prefix)
 		}
+		vip.IPv6 = ip
 	}
 	return vip, nil
 }

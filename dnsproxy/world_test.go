@@ -67,7 +67,8 @@ func (w *world) send(network string, conn net.Conn, resp *dns.Msg) {
 
 func readQuery(network string, conn net.Conn) (*dns.Msg, error) {
 	buf := make([]byte, dns.MaxMsgSize)
-	n, err := 0, error(nil)
+	var n int
+	var err error
 	if network == "udp" {
 		n, err = conn.Read(buf)
 	} else if _, err = io.ReadFull(conn, buf[:2]); err == nil {
