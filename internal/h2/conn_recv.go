@@ -53,6 +53,7 @@ func (r *reader) init(c *Conn) {
 // readLoop reads until the connection ends.
 func (c *Conn) readLoop() {
 	err := c.in.run()
+	//nolint:errorlint // only our own: a transport's may wrap that of a connection beneath
 	if ce, ok := err.(*ConnError); ok && ce.Code != http2.ErrCodeNo {
 		c.linger(closeGrace)
 	}
@@ -83,6 +84,7 @@ func (r *reader) discard() {
 func (r *reader) run() error {
 	for {
 		err := r.phase(r)
+		//nolint:errorlint // only our own: a transport's may wrap that of a stream beneath
 		if se, ok := err.(*StreamError); ok {
 			err = r.streamFailed(se)
 		}

@@ -105,7 +105,7 @@ func TestLeavingOverTCP(t *testing.T) {
 	for {
 		f, err := p.fr.ReadFrame()
 		if err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				t.Errorf("after %d bytes: %v", received, err)
 			}
 			break
