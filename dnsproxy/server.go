@@ -95,7 +95,9 @@ func (s *Server) ListenAndServe(ctx context.Context, addr string) error {
 		_ = s.Close() // err says why
 	}
 	for range running {
-		<-ended
+		if failed := <-ended; err == nil && !errors.Is(failed, net.ErrClosed) {
+			err = failed
+		}
 	}
 	return err
 }
