@@ -47,9 +47,6 @@ func (r *Request) Context() context.Context { return r.stream.Context() }
 // returns the stream. The client takes that as "connected": dial the far side
 // first. The caller must close the Conn, which outlives the Handler.
 func (r *Request) Accept(h http.Header) (*Conn, error) {
-	if err := r.stream.Accept(h); err != nil {
-		return nil, err
-	}
 	c := &Conn{
 		stream: r.stream,
 		header: r.Header(),
@@ -61,7 +58,13 @@ func (r *Request) Accept(h http.Header) (*Conn, error) {
 			Tunnel:    r.tunnel.id,
 		}},
 	}
+	// Listed before the client hears of it: whoever goes through the streams to
+	// apply a new policy must not miss one that is already in use.
 	r.server.addStream(c)
+	if err := r.stream.Accept(h); err != nil {
+		r.server.removeStream(c)
+		return nil, err
+	}
 	return c, nil
 }
 

@@ -272,11 +272,13 @@ func (s *Server) addStream(c *Conn) {
 	}
 	s.streams[c] = struct{}{}
 	s.mu.Unlock()
-	context.AfterFunc(c.stream.Context(), func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.streams, c)
-	})
+	context.AfterFunc(c.stream.Context(), func() { s.removeStream(c) })
+}
+
+func (s *Server) removeStream(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, c)
 }
 
 func (s *Server) isClosing() bool {

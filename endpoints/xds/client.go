@@ -49,7 +49,8 @@ type Client struct {
 	// Conn reaches the server, and normally is a *grpc.ClientConn that the caller owns. It
 	// carries what the server wants to know who we are: transport credentials, and per-RPC
 	// credentials with the bearer token and "clusterid" that istiod asks for. It should have
-	// keepalive parameters, so that a dead server is noticed. Required.
+	// keepalive parameters, so that a dead server is noticed, and a backoff of its own that is
+	// shorter than MaxBackoff: gRPC's default is up to two minutes. Required.
 	Conn grpc.ClientConnInterface
 	// CallOptions apply to the stream.
 	CallOptions []grpc.CallOption

@@ -58,9 +58,6 @@ func (c *Client) link(ctx context.Context) {
 func (c *Client) converse(ctx context.Context) (answered bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if conn, ok := c.Conn.(interface{ ResetConnectBackoff() }); ok {
-		conn.ResetConnectBackoff() // gRPC waits for up to two minutes; how long we wait is our matter
-	}
 	opts := append([]grpc.CallOption{grpc.MaxCallRecvMsgSize(c.maxResponseBytes())}, c.CallOptions...)
 	stream, err := c.Conn.NewStream(ctx, &deltaStreamDesc, deltaMethod, opts...)
 	if err != nil {

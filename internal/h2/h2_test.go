@@ -88,14 +88,20 @@ func testCertificate(t testing.TB) tls.Certificate {
 // newPair makes two engines over a wire. They are closed when the test ends.
 func newPair(t testing.TB, w wire, cfg Config, handle func(*Stream)) (client, server *Conn) {
 	t.Helper()
+	return newUnlikePair(t, w, cfg, cfg, handle)
+}
+
+// newUnlikePair is newPair with ends that are configured differently.
+func newUnlikePair(t testing.TB, w wire, clientCfg, serverCfg Config, handle func(*Stream)) (client, server *Conn) {
+	t.Helper()
 	cn, sn := w(t)
 	ready := make(chan error, 1)
 	go func() {
 		var err error
-		server, err = NewServer(sn, cfg, handle)
+		server, err = NewServer(sn, serverCfg, handle)
 		ready <- err
 	}()
-	client, err := NewClient(cn, cfg)
+	client, err := NewClient(cn, clientCfg)
 	if err != nil {
 		t.Fatal(err)
 	}

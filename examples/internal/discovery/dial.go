@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 )
@@ -43,6 +44,12 @@ func (c ControlPlane) Dial() (*grpc.ClientConn, error) {
 			MinVersion: tls.VersionTLS13,
 		})),
 		grpc.WithPerRPCCredentials(bearer{c.Token, c.ClusterID}),
+		// The xds.Client waits between attempts, as does the CA's; gRPC must not
+		// wait for two minutes on top.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		}),
 		// As ztunnel has it: a control plane that vanished is noticed.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	)
