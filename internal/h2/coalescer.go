@@ -130,7 +130,7 @@ func (b *coalescer) SetWriteDeadline(t time.Time) error {
 
 func (b *coalescer) SetDeadline(t time.Time) error {
 	if b.isHolding() {
-		return b.Conn.SetReadDeadline(t)
+		return b.SetReadDeadline(t)
 	}
 	return b.Conn.SetDeadline(t)
 }

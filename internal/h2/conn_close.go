@@ -293,7 +293,7 @@ func (c *Conn) handleGoAway(g *goAway) error {
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
-		return nil
+		return nil //nolint:nilerr // that the connection ended before is no fault of this frame
 	}
 	if old := c.peerGoAway; old != nil && g.lastID > old.lastID { // RFC 9113 §6.8
 		c.mu.Unlock()

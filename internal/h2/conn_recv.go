@@ -379,7 +379,7 @@ func (r *reader) streamFailed(se *StreamError) error {
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
-		return nil
+		return nil //nolint:nilerr // that the connection ended before is no fault of this stream
 	}
 	s := c.streams[se.ID]
 	start := c.out.len()

@@ -50,10 +50,10 @@ func TestPeerDiesAnywhere(t *testing.T) {
 	var client, server []byte
 	synctest.Test(t, func(t *testing.T) { client, server = record(t) })
 	for _, abort := range []bool{false, true} {
-		for n := range len(client) {
+		for n := range client {
 			synctest.Test(t, func(t *testing.T) { dieInServer(t, client[:n], abort) })
 		}
-		for n := range len(server) {
+		for n := range server {
 			synctest.Test(t, func(t *testing.T) { dieInClient(t, server[:n], abort) })
 		}
 	}

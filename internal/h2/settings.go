@@ -2,6 +2,7 @@ package h2
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"golang.org/x/net/http2"
 )
@@ -53,7 +54,11 @@ func parseSettings(p []byte, fromServer bool) ([]http2.Setting, error) {
 			Val: binary.BigEndian.Uint32(p[2:]),
 		}
 		if err := s.Valid(); err != nil {
-			return nil, connError(http2.ErrCode(err.(http2.ConnectionError)), "invalid %v", s)
+			code := http2.ErrCodeProtocol
+			if invalid, ok := errors.AsType[http2.ConnectionError](err); ok {
+				code = http2.ErrCode(invalid)
+			}
+			return nil, connError(code, "invalid %v", s)
 		}
 		if s.ID == http2.SettingEnablePush && fromServer && s.Val != 0 {
 			return nil, connError(http2.ErrCodeProtocol, "server enables push")

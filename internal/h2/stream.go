@@ -364,7 +364,10 @@ func (s *Stream) Context() context.Context {
 // Conn returns the connection that carries the stream.
 func (s *Stream) Conn() *Conn { return s.c }
 
-func (s *Stream) LocalAddr() net.Addr  { return s.c.LocalAddr() }
+// LocalAddr returns our address of the connection that carries the stream.
+func (s *Stream) LocalAddr() net.Addr { return s.c.LocalAddr() }
+
+// RemoteAddr returns the peer's address of that connection.
 func (s *Stream) RemoteAddr() net.Addr { return s.c.RemoteAddr() }
 
 // SetDeadline sets both deadlines.

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -99,7 +100,7 @@ func (s *Stream) endRecv(err error, abrupt bool) {
 		r.err = err
 	}
 	if abrupt {
-		if r.closed == nil || r.closed == io.EOF {
+		if r.closed == nil || errors.Is(r.closed, io.EOF) {
 			r.closed = err
 		}
 		dropped = r.queue.drop()

@@ -1,6 +1,7 @@
 package memnet
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -11,7 +12,10 @@ import (
 // An Addr is an address "host:port". Its network is called tcp.
 type Addr string
 
-func (Addr) Network() string  { return "tcp" }
+// Network returns "tcp".
+func (Addr) Network() string { return "tcp" }
+
+// String returns the address.
 func (a Addr) String() string { return string(a) }
 
 // A Conn is one end of a connection. Its methods may be called concurrently.
@@ -87,27 +91,33 @@ func (c *Conn) fail(err error) {
 	c.out.abort(err, err)
 }
 
-func (c *Conn) LocalAddr() net.Addr  { return c.local }
+// LocalAddr returns the address of this end.
+func (c *Conn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr returns the address of the other end.
 func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 
+// SetDeadline sets both deadlines. See net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error {
 	c.in.setReadDeadline(t)
 	c.out.setWriteDeadline(t)
 	return nil
 }
 
+// SetReadDeadline sets when Read gives up. See net.Conn.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.in.setReadDeadline(t)
 	return nil
 }
 
+// SetWriteDeadline sets when Write gives up. See net.Conn.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.out.setWriteDeadline(t)
 	return nil
 }
 
 func (c *Conn) opError(op string, err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
 	return &net.OpError{Op: op, Net: "tcp", Source: c.local, Addr: c.remote, Err: err}

@@ -1,6 +1,7 @@
 package memnet
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -139,7 +140,7 @@ func (h *half) closeWrite(err error) {
 	if !h.finished {
 		h.finished, h.finAt = true, h.link.arrival()
 	}
-	if h.writeErr == nil || err != syscall.EPIPE {
+	if h.writeErr == nil || !errors.Is(err, syscall.EPIPE) {
 		h.writeErr = err
 	}
 	h.changed.Broadcast()
@@ -151,7 +152,7 @@ func (h *half) closeRead(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.segments, h.size = nil, 0
-	if h.readErr == nil || h.readErr == io.EOF {
+	if h.readErr == nil || errors.Is(h.readErr, io.EOF) {
 		h.readErr = err
 	}
 	if h.writeErr == nil {
