@@ -21,8 +21,9 @@ type facts struct {
 	scope *scope.Matcher
 }
 
-func loadFacts(fsys fs.FS, cluster string) (*facts, error) {
-	snapshot, err := kubefile.Loader{}.LoadFS(fsys, cluster)
+// loadFacts reads the facts of a cluster. The directory is how errors call it.
+func loadFacts(fsys fs.FS, cluster, directory string) (*facts, error) {
+	snapshot, err := kubefile.Loader{}.LoadFS(fsys, directory)
 	if err != nil {
 		return nil, err
 	}

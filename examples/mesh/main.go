@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "mesh: unexpected argument %q\n", flags.Arg(0))
 		return 2
 	}
-	if err := o.run(ctx, stdout, settings{logger: logger(stderr)}, stderr); err != nil {
+	if err := o.run(ctx, stdout, settings{logger: logger(stderr), directory: o.config}, stderr); err != nil {
 		fmt.Fprintln(stderr, "mesh:", err)
 		return 1
 	}

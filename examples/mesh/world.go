@@ -7,6 +7,7 @@ import (
 	iofs "io/fs"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -39,6 +40,8 @@ type world struct {
 // tests break one thing at a time with them.
 type settings struct {
 	logger *slog.Logger
+	// directory is where the clusters' objects come from, as errors call it.
+	directory string
 	// rewrite changes the clusters' objects before anything starts, behind the
 	// back of the facts that the story expects.
 	rewrite func(dirs map[string]workdir) error
@@ -104,7 +107,7 @@ func (w *world) readClusters(config iofs.FS) error {
 		if err != nil {
 			return err
 		}
-		facts, err := loadFacts(sub, name)
+		facts, err := loadFacts(sub, name, path.Join(w.settings.directory, name))
 		if err != nil {
 			errs = append(errs, err)
 			continue
