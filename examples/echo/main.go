@@ -10,18 +10,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/eastwest-mesh/eastwest/examples/internal/cmdline"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(cmdline.Exit(os.Stderr, "echo", run(ctx, os.Args[1:], os.Stdout, os.Stderr)))
+	cmdline.Main("echo", func(ctx context.Context, args []string, _ cmdline.Getenv, stdout, stderr io.Writer) error {
+		return run(ctx, args, stdout, stderr)
+	})
 }
 
 // maxEcho bounds what is sent back, in bytes.

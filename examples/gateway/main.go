@@ -15,10 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -30,11 +27,7 @@ import (
 	"github.com/eastwest-mesh/eastwest/identity"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(cmdline.Exit(os.Stderr, "gateway", run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)))
-}
+func main() { cmdline.Main("gateway", run) }
 
 type options struct {
 	control                      cmdline.ControlPlane

@@ -21,12 +21,10 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/eastwest-mesh/eastwest/dnsproxy"
@@ -35,11 +33,7 @@ import (
 	"github.com/eastwest-mesh/eastwest/examples/internal/istiod"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(cmdline.Exit(os.Stderr, "istiod", run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)))
-}
+func main() { cmdline.Main("istiod", run) }
 
 type options struct {
 	cluster, config, network, state, ca, listen, admin *string

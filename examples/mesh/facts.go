@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/eastwest-mesh/eastwest/examples/internal/kubefile"
+	"github.com/eastwest-mesh/eastwest/examples/internal/kubemesh"
 	"github.com/eastwest-mesh/eastwest/scope"
 )
 
@@ -31,14 +32,7 @@ func loadFacts(fsys fs.FS, cluster, directory string) (*facts, error) {
 }
 
 func newFacts(cluster string, snapshot *kubefile.Snapshot) (*facts, error) {
-	config := scope.Default()
-	if snapshot.Mesh != nil {
-		var err error
-		if config, err = scope.Parse(snapshot.Mesh.Text); err != nil {
-			return nil, fmt.Errorf("%s: %w", snapshot.Mesh.File, err)
-		}
-	}
-	matcher, err := config.Compile(scope.Options{})
+	matcher, err := kubemesh.Scopes(snapshot, scope.Options{})
 	if err != nil {
 		return nil, err
 	}

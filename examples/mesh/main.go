@@ -14,8 +14,6 @@ package main
 import (
 	"context"
 	"embed"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	iofs "io/fs"
@@ -47,28 +45,21 @@ type options struct {
 // run returns the exit status: 0 if all held, 1 if something did not, 2 if the
 // command line makes no sense.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return cmdline.Exit(stderr, "mesh", tell(ctx, args, stdout, stderr))
+}
+
+func tell(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var o options
-	flags := flag.NewFlagSet("mesh", flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags := cmdline.NewFlagSet("mesh", stderr)
 	flags.StringVar(&o.config, "config", "", "directory with one directory of Kubernetes YAML for each cluster, named east and west (default: built in)")
 	flags.BoolVar(&o.json, "json", false, "print the story as JSON")
 	flags.BoolVar(&o.serve, "serve", false, "keep the clusters up after the story, until interrupted")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Second, "how long the story may take")
 	logger := cmdline.AddLogger(flags)
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return 0
-	} else if err != nil {
-		return 2
+	if err := cmdline.Parse(flags, args); err != nil {
+		return err
 	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "mesh: unexpected argument %q\n", flags.Arg(0))
-		return 2
-	}
-	if err := o.run(ctx, stdout, settings{logger: logger(stderr), directory: o.config}, stderr); err != nil {
-		fmt.Fprintln(stderr, "mesh:", err)
-		return 1
-	}
-	return 0
+	return o.run(ctx, stdout, settings{logger: logger(stderr), directory: o.config}, stderr)
 }
 
 func (o options) run(ctx context.Context, stdout io.Writer, s settings, stderr io.Writer) error {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/eastwest-mesh/eastwest/examples/internal/ztunnel"
@@ -141,19 +142,9 @@ func (s *story) showHops(sec *section, connections []ztunnel.Connection) {
 		}
 	}
 	t := sec.table("HOP", "AUTHENTICATED", "CONNECTIONS")
-	for _, h := range slices.SortedFunc(maps.Keys(counts), func(a, b hop) int { return cmpStrings(a.way+a.id, b.way+b.id) }) {
+	for _, h := range slices.SortedFunc(maps.Keys(counts), func(a, b hop) int { return strings.Compare(a.way+a.id, b.way+b.id) }) {
 		t.row(h.way, h.id, counts[h])
 	}
-}
-
-func cmpStrings(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func peerOf(h hbone.HopState) string {

@@ -22,12 +22,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -40,11 +37,7 @@ import (
 	"github.com/eastwest-mesh/eastwest/examples/internal/ztunnel"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(cmdline.Exit(os.Stderr, "ztunnel", run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)))
-}
+func main() { cmdline.Main("ztunnel", run) }
 
 type options struct {
 	control                            cmdline.ControlPlane

@@ -4,6 +4,7 @@
 package cmdline
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,8 +12,10 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
 	"github.com/eastwest-mesh/eastwest/examples/internal/podnet"
@@ -48,6 +51,15 @@ func Parse(fs *flag.FlagSet, args []string) error {
 		return &UsageError{Err: fmt.Errorf("unexpected argument %q", fs.Arg(0))}
 	}
 	return nil
+}
+
+// Main runs a program with its command line and environment until it is
+// interrupted, and exits. It is what a main function calls.
+func Main(program string, run func(ctx context.Context, args []string, getenv Getenv, stdout, stderr io.Writer) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := Exit(os.Stderr, program, run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+	stop()
+	os.Exit(status)
 }
 
 // Exit tells of an error and returns the exit status: 2 for a *UsageError, 1
