@@ -17,8 +17,8 @@ import (
 // A Conn is one end of an HTTP/2 connection. Its methods may be called
 // concurrently.
 //
-// It has one goroutine, which reads; another one writes while the connection
-// beneath is full. Frames are sent by whoever has something to send.
+// It has one goroutine, which reads while no stream does that itself; another one writes
+// while the connection beneath is full. Frames are sent by whoever has something to send.
 type Conn struct {
 	cfg    Config
 	tr     transport
@@ -28,6 +28,7 @@ type Conn struct {
 	notify func() // see NotifyAvailable
 
 	in       reader
+	turn     turn // to run it
 	inflow   connInflow
 	received atomic.Bool // something came since the keepalive looked
 	done     chan struct{}
@@ -122,6 +123,11 @@ func makeConn(tr transport, cfg Config, handle func(*Stream)) *Conn {
 	c.hpack = hpack.NewEncoder(&c.hpackOut)
 	c.inflow = connInflow{limit: int64(cfg.connWindow()), window: initialWindow}
 	c.in.init(c)
+	c.turn.init(tr.interrupt)
+	if !tr.stoppable {
+		c.turn.fix()
+	}
+	tr.out.hold(c.in.pause)
 	return c
 }
 

@@ -86,6 +86,7 @@ func (c *Conn) end(err error, abrupt bool) {
 	for _, s := range streams {
 		s.endRecv(err, abrupt)
 	}
+	c.turn.fix()
 	close(c.done)
 	c.available()
 }
@@ -242,6 +243,8 @@ func (c *Conn) drain(ctx context.Context) error {
 	defer stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.turn.follow()
+	defer c.turn.unfollow()
 	for c.err == nil && (len(c.streams) > 0 || c.out.flushing) {
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -57,6 +57,8 @@ func (c *Conn) awaitSlot(ctx context.Context) error {
 			c.slotFreed.Broadcast()
 		})
 		defer stop()
+		c.turn.follow()
+		defer c.turn.unfollow()
 	}
 	for {
 		switch {
@@ -97,7 +99,7 @@ func (c *Conn) checkHeaderSize(fields []hpack.HeaderField) error {
 
 // awaitAnswer waits for the response to a CONNECT.
 func (s *Stream) awaitAnswer(ctx context.Context) (*Stream, error) {
-	if err := s.recv.awaitAnswer(ctx); err != nil {
+	if err := s.awaitResponse(ctx); err != nil {
 		if ctx.Err() != nil {
 			s.Reset(http2.ErrCodeCancel, context.Cause(ctx))
 		}
@@ -113,11 +115,14 @@ func (s *Stream) awaitAnswer(ctx context.Context) (*Stream, error) {
 	return s, nil
 }
 
-func (r *recvHalf) awaitAnswer(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, r.wake)
+func (s *Stream) awaitResponse(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, s.stirUp)
 	defer stop()
+	r := &s.recv
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.opening = true
+	defer func() { r.opening = false }()
 	for {
 		switch {
 		case r.answered:
@@ -127,7 +132,7 @@ func (r *recvHalf) awaitAnswer(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		}
-		r.changed.Wait()
+		s.wait(nil)
 	}
 }
 
@@ -151,5 +156,5 @@ func (s *Stream) wakeOpener() {
 	s.recv.mu.Lock()
 	defer s.recv.mu.Unlock()
 	s.recv.answered = true
-	s.recv.changed.Broadcast()
+	s.wake()
 }

@@ -2,23 +2,36 @@ package h2
 
 import (
 	"encoding/binary"
+	"errors"
+	"os"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
 
-// A reader reads the frames of a connection. It is a state machine that can be
-// stopped, by a read that fails with a timeout, and go on later: what was read is
-// never lost, and no state changes before the bytes that cause it are at hand.
+// A reader reads the frames of a connection. It is run by whoever has the turn. It
+// is a state machine that can be stopped whenever it would read from the transport,
+// and go on later: what was read is never lost, and no state changes before the
+// bytes that cause it are at hand.
 type reader struct {
 	c    *Conn
 	buf  *readBuffer
-	r, w int // buf.b[r:w] was read and is not yet processed
+	r, w int   // buf.b[r:w] was read and is not yet processed
+	err  error // why the connection ends; run returns nothing else from then on
+
+	lead        *Stream     // runs it; nil: the background reader
+	ask         func() bool // of the lead's Read, see Stream.ReadUnless; may be nil
+	stopped     error       // why pause ended a read
+	unannounced *Stream     // a waiting Read of it has received something, and is yet to be woken
+	lender      *Stream     // its Read's buffer is being read into
+	busiest     uint32      // the stream that got the last DATA frames, waiting for each
+	streak      int         // so many
 
 	phase   phase
 	frame   frameHeader // the current one
 	left    int         // bytes of its payload still to come, without padding
 	padding int         // bytes of padding that follow
+	bulk    bool        // the last DATA frame was large
 
 	stream   *Stream // that gets the current DATA; nil: nobody
 	settled  bool    // the first frame has come
@@ -31,6 +44,29 @@ type reader struct {
 }
 
 type phase func(*reader) error
+
+// How run ends while the connection does not.
+var (
+	errEnough      = errors.New("the stream that leads has what it waits for")
+	errPaused      = errors.New("the stream that leads must not wait")
+	errInterrupted = errors.New("read interrupted")
+	errRecalled    = errors.New("the Read whose buffer is lent need not wait")
+)
+
+const (
+	// bulkFrame is from which size on a DATA frame is likely followed by one like it.
+	// Then only the frame's header is read into our buffer, lest its payload has to be
+	// copied from there.
+	bulkFrame = 8 << 10
+
+	// directRead is how much must be left of a frame to be read straight into the buffer of a
+	// waiting Read.
+	directRead = 4 << 10
+
+	// longStreak is how many DATA frames in a row one stream gets before the
+	// background reader leaves reading to it.
+	longStreak = 4
+)
 
 type frameHeader struct {
 	length int
@@ -50,14 +86,21 @@ func (r *reader) init(c *Conn) {
 	}
 }
 
-// readLoop reads until the connection ends.
+// readLoop is the background reader, and what ends the connection when it broke.
 func (c *Conn) readLoop() {
-	err := c.in.run()
+	c.turn.awaitCall()
+	err := c.in.run(nil, nil)
+	for errors.Is(err, errEnough) {
+		c.turn.leave()
+		c.turn.awaitCall()
+		err = c.in.run(nil, nil)
+	}
 	//nolint:errorlint // only our own: a transport's may wrap that of a connection beneath
 	if ce, ok := err.(*ConnError); ok && ce.Code != http2.ErrCodeNo {
 		c.linger(closeGrace)
 	}
 	c.fail(err)
+	c.turn.fix()
 	c.in.discard()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,45 +111,134 @@ func (c *Conn) readLoop() {
 	c.exited.Broadcast()
 }
 
+// lead reads until s has what it waits for. It reports whether ask ended that.
+func (c *Conn) lead(s *Stream, ask func() bool) (paused bool) {
+	err := c.in.run(s, ask)
+	switch {
+	case errors.Is(err, errPaused):
+		paused = true
+	case !errors.Is(err, errEnough):
+		c.turn.fix() // the background reader ends the connection
+	}
+	c.turn.leave()
+	return paused
+}
+
 // discard reads until the transport ends: while something is unread, closing a
 // socket resets it, and the peer might not see our GOAWAY. The connection's
 // closeGrace bounds it.
 func (r *reader) discard() {
 	for {
-		if _, err := r.c.tr.Read(r.buf.b[:]); err != nil {
+		if _, err := r.c.tr.Read(r.buf.b[:]); err != nil && !r.c.turn.goOn() {
 			break
 		}
 	}
 	r.buf.release()
 }
 
-// run processes frames until something is wrong with the connection.
-func (r *reader) run() error {
-	for {
+// run processes frames until lead has what it waits for, or, without a lead, until a
+// stream may as well read for itself. While the connection works, it returns
+// errEnough or errPaused.
+func (r *reader) run(lead *Stream, ask func() bool) error {
+	r.lead, r.ask = lead, ask
+	r.streak = 0
+	defer r.announce()
+	for r.err == nil {
 		err := r.phase(r)
-		//nolint:errorlint // only our own: a transport's may wrap that of a stream beneath
-		if se, ok := err.(*StreamError); ok {
-			err = r.streamFailed(se)
-		}
-		if err != nil {
+		switch {
+		case err == nil || errors.Is(err, errInterrupted) && lead == nil && !r.enough():
+		case errors.Is(err, errEnough), errors.Is(err, errInterrupted):
+			return errEnough
+		case errors.Is(err, errPaused):
 			return err
+		default:
+			r.failed(err)
 		}
 	}
+	return r.err
+}
+
+// failed deals with an error of a stream, or keeps one of the connection.
+func (r *reader) failed(err error) {
+	//nolint:errorlint // only our own: a transport's may wrap that of a stream beneath
+	if se, ok := err.(*StreamError); ok {
+		err = r.streamFailed(se)
+	}
+	r.err = err
+}
+
+// enough reports whether whoever reads may stop: a stream that leads has something, or
+// a stream that gets it all may lead.
+func (r *reader) enough() bool {
+	if r.lead != nil {
+		return r.lead.recv.settled()
+	}
+	return r.streak >= longStreak && r.c.turn.unneeded()
+}
+
+// pause is asked by the carrier when nothing is at hand.
+func (r *reader) pause() bool {
+	if r.unannounced != nil && r.unannounced == r.lender {
+		r.stopped = errRecalled
+		return true
+	}
+	r.announce()
+	switch {
+	case r.enough():
+		r.stopped = errEnough
+	case r.ask != nil && r.ask():
+		r.stopped = errPaused
+	}
+	return r.stopped != nil
+}
+
+// announce wakes the Read that has received something. That is put off while
+// there may be more for it.
+func (r *reader) announce() {
+	s := r.unannounced
+	if s == nil {
+		return
+	}
+	r.unannounced = nil
+	s.recv.mu.Lock()
+	defer s.recv.mu.Unlock()
+	s.wake()
+}
+
+// read reads from the transport.
+func (r *reader) read(p []byte) (int, error) {
+	r.stopped = nil
+	n, err := r.c.tr.Read(p)
+	switch {
+	case n > 0:
+		if !r.c.received.Load() {
+			r.c.received.Store(true)
+		}
+		return n, nil
+	case err == nil:
+		return 0, nil
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, transportError(err)
+	case r.c.turn.goOn():
+		return 0, errInterrupted
+	case r.stopped != nil:
+		return 0, r.stopped
+	}
+	return 0, transportError(err) // not by us
 }
 
 // fill waits until n bytes are at hand.
-func (r *reader) fill(n int) error {
+func (r *reader) fill(n int) error { return r.fillUpTo(n, readBufferSize) }
+
+// fillUpTo is fill, but keeps to most bytes at hand.
+func (r *reader) fillUpTo(n, most int) error {
 	for r.w-r.r < n {
 		r.makeRoom(n)
-		k, err := r.c.tr.Read(r.buf.b[r.w:])
-		if k > 0 {
-			r.w += k
-			if !r.c.received.Load() {
-				r.c.received.Store(true)
-			}
-		} else if err != nil {
-			return transportError(err)
+		k, err := r.read(r.buf.b[r.w:min(len(r.buf.b), r.r+most)])
+		if err != nil {
+			return err
 		}
+		r.w += k
 	}
 	return nil
 }
@@ -134,12 +266,21 @@ func (r *reader) makeRoom(n int) {
 
 // next returns up to n of the bytes at hand, at least one, and consumes them.
 func (r *reader) next(n int) ([]byte, error) {
-	if err := r.fill(1); err != nil {
+	if err := r.fillUpTo(1, r.ahead(n)); err != nil {
 		return nil, err
 	}
 	b := r.buf.b[r.r:min(r.r+n, r.w)]
 	r.r += len(b)
 	return b, nil
+}
+
+// ahead is how much to read where n bytes are wanted: more, unless a payload follows that is not to go
+// through our buffer.
+func (r *reader) ahead(n int) int {
+	if r.bulk {
+		return n
+	}
+	return readBufferSize
 }
 
 // preface is what a client sends first (RFC 9113 §3.4).
@@ -159,7 +300,10 @@ func (r *reader) preface() error {
 
 // frameStart reads a frame's header, with pad length and priority if it has them.
 func (r *reader) frameStart() error {
-	if err := r.fill(frameHeaderSize); err != nil {
+	if r.r == r.w && r.enough() {
+		return errEnough
+	}
+	if err := r.fillUpTo(frameHeaderSize, r.ahead(frameHeaderSize)); err != nil {
 		return err
 	}
 	h := parseFrameHeader(r.buf.b[r.r:])
@@ -202,6 +346,10 @@ func (r *reader) checkFrame(h frameHeader) error {
 // startPayload chooses how the payload is read.
 func (r *reader) startPayload() error {
 	r.settled = true
+	if s := r.unannounced; s != nil && s.id != r.frame.id {
+		r.announce()
+	}
+	r.bulk = r.frame.typ == http2.FrameData && r.frame.length >= bulkFrame
 	switch r.frame.typ {
 	case http2.FrameData:
 		r.phase = (*reader).data
@@ -228,10 +376,15 @@ func (r *reader) startData() error {
 		return connError(http2.ErrCodeFlowControl, "the peer exceeds the connection's window")
 	}
 	s, err := r.c.receiver(h.id)
-	if s != nil && !s.arrived(h.length) {
-		s, err = nil, streamError(h.id, http2.ErrCodeFlowControl, "the peer exceeds the stream's window")
+	awaited := false
+	if s != nil {
+		var ok bool
+		if ok, awaited = s.arrived(h.length); !ok {
+			s, err = nil, streamError(h.id, http2.ErrCodeFlowControl, "the peer exceeds the stream's window")
+		}
 	}
 	r.stream = s
+	r.countStreak(h.id, awaited)
 	unread := h.length // that nobody will read
 	if s != nil {
 		unread -= r.left
@@ -241,18 +394,27 @@ func (r *reader) startData() error {
 	return err
 }
 
+// countStreak notes which stream gets all DATA, if one does and waits for it each time.
+func (r *reader) countStreak(id uint32, awaited bool) {
+	switch {
+	case !awaited:
+		r.streak = 0
+	case r.busiest != id:
+		r.busiest, r.streak = id, 1
+	default:
+		r.streak++
+	}
+}
+
 // data hands the payload of a DATA frame to its stream, in the pieces in which
 // it comes.
 func (r *reader) data() error {
 	for r.left > 0 {
-		b, err := r.next(r.left)
+		n, err := r.piece()
 		if err != nil {
 			return err
 		}
-		r.left -= len(b)
-		if r.stream != nil {
-			r.stream.deliver(b, r.buf)
-		}
+		r.left -= n
 	}
 	if err := r.skipPadding(); err != nil {
 		return err
@@ -264,6 +426,40 @@ func (r *reader) data() error {
 		}
 	}
 	return nil
+}
+
+// piece hands over some of the payload: into the buffer of a Read that waits for it, straight from
+// the transport if it is much.
+func (r *reader) piece() (int, error) {
+	s := r.stream
+	if s != nil && r.r == r.w && r.left >= directRead {
+		if dst := s.lend(r.left); dst != nil {
+			return r.readInto(s, dst)
+		}
+		if s == r.lead && r.enough() {
+			return 0, errEnough // before more is read than its Read has room for
+		}
+	}
+	b, err := r.next(r.left)
+	if err == nil && s != nil && s.deliver(b, r.buf) {
+		r.unannounced = s
+	}
+	return len(b), err
+}
+
+// readInto reads into the buffer that s lends.
+func (r *reader) readInto(s *Stream, dst []byte) (int, error) {
+	r.lender = s
+	n, err := r.read(dst)
+	r.lender = nil
+	if s.giveBack(n) {
+		r.unannounced = s
+	}
+	if errors.Is(err, errRecalled) {
+		r.announce()
+		err = nil
+	}
+	return n, err
 }
 
 // skipPadding ends a frame.

@@ -78,6 +78,8 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 		defer c.mu.Unlock()
 		delete(c.pings.waiting, id)
 	}()
+	c.turn.follow()
+	defer c.turn.unfollow()
 	select {
 	case <-answered:
 		return time.Since(start), nil

@@ -334,9 +334,7 @@ func blackhole(t *testing.T, clientCfg, serverCfg Config) (client, server *Conn,
 		s, _ := l.Accept()
 		return c, s
 	}, clientCfg, serverCfg, handle)
-	if err := client.awaitSettings(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	synctest.Wait() // until both know each other's settings
 	return client, server, func() { n.Blackhole("a", "b") }
 }
 

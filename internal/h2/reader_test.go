@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"testing"
@@ -14,17 +15,22 @@ import (
 	"github.com/eastwest-mesh/eastwest/internal/memnet"
 )
 
-// A stutterer is a connection that says its script byte by byte, each read after one that times out.
+// A stutterer is a connection that says its script byte by byte, each read after one that is interrupted.
 type stutterer struct {
 	net.Conn
-	script []byte
-	spoke  bool
+	script    []byte
+	spoke     bool
+	interrupt func()
 }
 
 func (s *stutterer) Read(p []byte) (int, error) {
 	s.spoke = !s.spoke
-	if s.spoke || len(s.script) == 0 {
+	switch {
+	case s.spoke:
+		s.interrupt()
 		return 0, os.ErrDeadlineExceeded
+	case len(s.script) == 0:
+		return 0, io.EOF
 	}
 	n := copy(p[:1], s.script)
 	s.script = s.script[n:]
@@ -72,11 +78,10 @@ func TestReaderGoesOn(t *testing.T) {
 			s.Close()
 			got <- string(buf[:n])
 		})
+		st.interrupt = func() { c.turn.stop(nil) }
 		c.start()
-		for len(st.script) > 0 {
-			if err := c.in.run(); !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Fatalf("with %d bytes left: %v", len(st.script), err)
-			}
+		if err := c.in.run(nil, nil); !errors.Is(err, io.ErrUnexpectedEOF) || len(st.script) > 0 {
+			t.Fatalf("with %d bytes left: %v", len(st.script), err)
 		}
 		if s := <-got; s != "hello world" {
 			t.Errorf("the stream received %q", s)

@@ -90,6 +90,9 @@ func (c *Conn) streamGone() {
 	notify := c.notify
 	drained := c.peerGoAway != nil && c.err == nil && len(c.streams) == 0
 	c.mu.Unlock()
+	if !c.client {
+		c.turn.call() // another stream may be opened, and this one does not read any more
+	}
 	if notify != nil {
 		notify()
 	}
@@ -322,7 +325,7 @@ func (s *Stream) remoteEnded() {
 	c.mu.Unlock()
 	// After the stream is known to be ended: a reader that sees io.EOF and closes
 	// the stream must not reset it.
-	s.recv.end()
+	s.end()
 	if over {
 		c.streamGone()
 	}

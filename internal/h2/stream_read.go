@@ -21,13 +21,27 @@ type recvHalf struct {
 	eof      bool  // END_STREAM came: io.EOF follows the queue
 	err      error // follows the queue
 	closed   error // fails reads at once; what comes is dropped
-	answered bool  // clients: Open may look at the answer
+	opening  bool  // clients: Open waits for the answer
+	answered bool  // clients: the answer has come
 	deadline deadline
+
+	// A Read that is under way.
+	busy    bool
+	dst     []byte // gets what comes
+	got     int    // bytes of dst that came; nothing is queued unless it is full
+	lent    bool   // the connection's reader writes into dst without the lock
+	leads   bool   // it reads from the connection
+	follows bool   // it waits for those who do
 }
 
 // Read reads what was received, waiting for something if need be.
-func (s *Stream) Read(p []byte) (int, error) {
-	n, err := s.recv.read(p)
+func (s *Stream) Read(p []byte) (int, error) { return s.ReadUnless(p, nil) }
+
+// ReadUnless is Read, but where that would wait, it asks pause first, and if that is
+// true, returns os.ErrDeadlineExceeded. pause is called by the calling goroutine,
+// without locks; nil is never.
+func (s *Stream) ReadUnless(p []byte, pause func() bool) (int, error) {
+	n, err := s.read(p, pause)
 	if n > 0 {
 		s.c.consumed(n)
 		s.returnCredit(n)
@@ -35,59 +49,219 @@ func (s *Stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (r *recvHalf) read(p []byte) (int, error) {
+func (s *Stream) read(p []byte, pause func() bool) (int, error) {
+	r := &s.recv
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for {
-		switch {
-		case r.closed != nil:
-			return 0, r.closed
-		case r.deadline.passed():
-			return 0, os.ErrDeadlineExceeded
-		case len(p) == 0:
-			return 0, nil
-		case r.queue.size > 0:
-			return r.queue.read(p), nil
-		case r.eof:
-			return 0, io.EOF
-		case r.err != nil:
-			return 0, r.err
+	if err := r.begin(p); err != nil {
+		return 0, err
+	}
+	defer r.finish()
+	for paused := false; ; {
+		if r.lent {
+			s.c.turn.stop(nil)
+			r.changed.Wait()
+			continue
 		}
-		r.changed.Wait()
+		n, err := r.take()
+		switch {
+		case n > 0 || err != nil || len(p) == 0:
+			return n, err
+		case paused:
+			return 0, os.ErrDeadlineExceeded
+		}
+		paused = s.wait(pause)
 	}
 }
 
+// begin makes p the buffer of the one Read that is under way, after those that came before.
+func (r *recvHalf) begin(p []byte) error {
+	for r.busy {
+		switch {
+		case r.closed != nil:
+			return r.closed
+		case r.deadline.passed():
+			return os.ErrDeadlineExceeded
+		}
+		r.changed.Wait()
+	}
+	r.busy, r.dst, r.got = true, p, 0
+	return nil
+}
+
+func (r *recvHalf) finish() {
+	r.busy, r.dst, r.got = false, nil, 0
+	r.changed.Broadcast()
+}
+
+// take returns what the Read under way may return now; nothing if it has to wait.
+func (r *recvHalf) take() (int, error) {
+	switch {
+	case r.closed != nil:
+		return 0, r.closed
+	case r.got > 0:
+		return r.got, nil
+	case r.deadline.passed():
+		return 0, os.ErrDeadlineExceeded
+	case len(r.dst) == 0:
+		return 0, nil
+	case r.queue.size > 0:
+		return r.queue.read(r.dst), nil
+	case r.eof:
+		return 0, io.EOF
+	}
+	return 0, r.err
+}
+
+// settled reports whether Read or Open, whichever waits, need not wait any more.
+func (r *recvHalf) settled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.got > 0 || r.queue.size > 0 || r.eof || r.err != nil || r.closed != nil ||
+		r.opening && r.answered || r.deadline.passed()
+}
+
+// wait waits until something may have changed, as leader or follower of those who read the
+// connection. It reports whether pause ended that. r.mu is held, and released meanwhile.
+func (s *Stream) wait(pause func() bool) (paused bool) {
+	r := &s.recv
+	if s.c.turn.leadOrFollow(s) {
+		r.leads = true
+		r.mu.Unlock()
+		paused = s.c.lead(s, pause)
+		r.mu.Lock()
+		r.leads = false
+		return paused
+	}
+	r.follows = true
+	if pause != nil {
+		r.mu.Unlock()
+		paused = pause()
+		r.mu.Lock()
+	}
+	if r.follows && !paused {
+		r.changed.Wait()
+	}
+	s.unfollow()
+	return paused
+}
+
+func (s *Stream) unfollow() {
+	if s.recv.follows {
+		s.recv.follows = false
+		s.c.turn.unfollow()
+	}
+}
+
+// wake ends the wait of a follower. r.mu is held.
+func (s *Stream) wake() {
+	s.unfollow()
+	s.recv.changed.Broadcast()
+}
+
+// stir ends the wait of a follower or a leader. r.mu is held.
+func (s *Stream) stir() {
+	s.wake()
+	if s.recv.leads {
+		s.c.turn.stop(s)
+	}
+}
+
+// stirUp is stir for timers.
+func (s *Stream) stirUp() {
+	s.recv.mu.Lock()
+	defer s.recv.mu.Unlock()
+	s.stir()
+}
+
 // arrived takes the payload of a DATA frame from the window. It reports whether
-// the peer kept to it.
-func (s *Stream) arrived(n int) bool {
+// the peer kept to it, and whether a Read waits for the payload.
+func (s *Stream) arrived(n int) (ok, awaited bool) {
 	r := &s.recv
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.window -= int64(n)
-	return r.window >= 0
+	return r.window >= 0, r.follows
 }
 
-// deliver queues received bytes, which lie in buf.
-func (s *Stream) deliver(b []byte, buf *readBuffer) {
+// lend gives the reader up to most bytes of the buffer of a waiting Read, to read
+// straight into; nil if none waits, or has no room. Until giveBack, that Read does
+// not return.
+func (s *Stream) lend(most int) []byte {
 	r := &s.recv
 	r.mu.Lock()
-	if r.closed == nil {
-		r.queue.push(b, buf)
-		r.changed.Broadcast()
-		r.mu.Unlock()
-		return
+	defer r.mu.Unlock()
+	waits := r.leads || r.follows
+	if !waits || !s.c.tr.stoppable || r.closed != nil || r.queue.size > 0 || r.got == len(r.dst) {
+		return nil
 	}
-	r.mu.Unlock()
-	s.c.consumed(len(b))
-	s.returnCredit(len(b)) // after CloseRead, the peer may go on
+	r.lent = true
+	return r.dst[r.got:min(len(r.dst), r.got+most)]
+}
+
+// giveBack ends a lend: n bytes were read. It reports what deliver does.
+func (s *Stream) giveBack(n int) (unannounced bool) {
+	r := &s.recv
+	r.mu.Lock()
+	r.lent = false
+	if r.closed != nil {
+		s.wake()
+		r.mu.Unlock()
+		s.drop(n)
+		return false
+	}
+	defer r.mu.Unlock()
+	r.got += n
+	return s.received()
+}
+
+// received wakes the Read under way, unless more may come for it: then it reports that
+// it has something, but is yet to be woken. r.mu is held.
+func (s *Stream) received() (unannounced bool) {
+	r := &s.recv
+	if r.follows && r.got < len(r.dst) {
+		return r.got > 0
+	}
+	s.wake()
+	return false
+}
+
+// deliver takes received bytes, which lie in buf. It reports whether a Read waits that has
+// some of them and may get more, but is yet to be woken.
+func (s *Stream) deliver(b []byte, buf *readBuffer) (unannounced bool) {
+	r := &s.recv
+	r.mu.Lock()
+	if r.closed != nil {
+		r.mu.Unlock()
+		s.drop(len(b)) // after CloseRead, the peer may go on
+		return false
+	}
+	defer r.mu.Unlock()
+	if r.queue.size == 0 && !r.lent {
+		n := copy(r.dst[r.got:], b)
+		r.got += n
+		b = b[n:]
+	}
+	if len(b) > 0 {
+		r.queue.push(b, buf)
+	}
+	return s.received()
+}
+
+// drop accounts for bytes that nobody will read.
+func (s *Stream) drop(n int) {
+	if n > 0 {
+		s.c.consumed(n)
+		s.returnCredit(n)
+	}
 }
 
 // end marks the peer's END_STREAM.
-func (r *recvHalf) end() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.eof = true
-	r.changed.Broadcast()
+func (s *Stream) end() {
+	s.recv.mu.Lock()
+	defer s.recv.mu.Unlock()
+	s.recv.eof = true
+	s.wake()
 }
 
 // endRecv ends the direction with err: with abrupt at once, dropping what was
@@ -103,10 +277,11 @@ func (s *Stream) endRecv(err error, abrupt bool) {
 		if r.closed == nil || errors.Is(r.closed, io.EOF) {
 			r.closed = err
 		}
-		dropped = r.queue.drop()
+		dropped = r.queue.drop() + r.got
+		r.got = 0
 		r.deadline.stop()
 	}
-	r.changed.Broadcast()
+	s.stir()
 	r.mu.Unlock()
 	if dropped > 0 {
 		s.c.consumed(dropped)
@@ -184,13 +359,7 @@ func (s *Stream) SetReadDeadline(t time.Time) error {
 	if r.closed != nil {
 		return r.closed
 	}
-	r.deadline.set(t, r.wake)
-	r.changed.Broadcast()
+	r.deadline.set(t, s.stirUp)
+	s.stir()
 	return nil
-}
-
-func (r *recvHalf) wake() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.changed.Broadcast()
 }

@@ -97,7 +97,9 @@ func (c *Conn) awaitGrant(s *Stream) {
 	} else {
 		c.wakeWriters() // leaves the room to others
 	}
+	c.turn.follow()
 	s.send.changed.Wait()
+	c.turn.unfollow()
 	if s.send.waiting {
 		s.send.waiting = false
 		if i := slices.Index(c.out.writers, s); i >= 0 {

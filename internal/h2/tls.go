@@ -7,24 +7,24 @@ import (
 	"time"
 )
 
-// A TLSConn is a TLS connection over a record coalescer: once a [Conn] uses it,
+// A TLSConn is a TLS connection over a carrier: once a [Conn] uses it,
 // its records are gathered and sent without ever blocking inside crypto/tls,
 // whose connections do not survive a write that timed out.
 type TLSConn struct {
 	*tls.Conn
-	out *coalescer
+	out *carrier
 }
 
-// TLSClient is tls.Client over a record coalescer.
+// TLSClient is tls.Client over a carrier.
 // For bulk transfer, cfg should set DynamicRecordSizingDisabled.
 func TLSClient(raw net.Conn, cfg *tls.Config) *TLSConn {
-	out := newCoalescer(raw)
+	out := newCarrier(raw)
 	return &TLSConn{tls.Client(out, cfg), out}
 }
 
-// TLSServer is tls.Server over a record coalescer.
+// TLSServer is tls.Server over a carrier.
 func TLSServer(raw net.Conn, cfg *tls.Config) *TLSConn {
-	out := newCoalescer(raw)
+	out := newCarrier(raw)
 	return &TLSConn{tls.Server(out, cfg), out}
 }
 
@@ -41,8 +41,9 @@ func (c *TLSConn) handshake(timeout time.Duration) error {
 // A transport sends frames over a connection without blocking, as far as the
 // connection allows.
 type transport struct {
-	net.Conn // encrypts, if there is TLS; else out
-	out      *coalescer
+	net.Conn  // encrypts, if there is TLS; else out
+	out       *carrier
+	stoppable bool // reads can be interrupted
 }
 
 func newTransport(nc net.Conn, handshakeTimeout time.Duration) (transport, error) {
@@ -52,12 +53,12 @@ func newTransport(nc net.Conn, handshakeTimeout time.Duration) (transport, error
 		if err := nc.handshake(handshakeTimeout); err != nil {
 			return t, err
 		}
-		t = transport{nc.Conn, nc.out}
+		t = transport{Conn: nc.Conn, out: nc.out}
 	default:
-		out := newCoalescer(nc)
-		t = transport{out, out}
+		out := newCarrier(nc)
+		t = transport{Conn: out, out: out}
 	}
-	t.out.hold()
+	t.stoppable = t.SetReadDeadline(time.Time{}) == nil
 	return t, nil
 }
 
@@ -98,3 +99,13 @@ func (t transport) closeWrite() (told bool) {
 }
 
 func (t transport) finish() error { return t.out.flush() }
+
+// interrupt makes reads fail with os.ErrDeadlineExceeded, or work again. A tls.Conn
+// goes on where a read that timed out has left it.
+func (t transport) interrupt(on bool) {
+	var at time.Time
+	if on {
+		at = time.Unix(1, 0)
+	}
+	_ = t.SetReadDeadline(at) // it fails if the connection is closed, and then reads do, too
+}
