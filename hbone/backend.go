@@ -88,8 +88,8 @@ func (g *group) dropBackend(b *backend) {
 }
 
 // learn notes that a CONNECT was answered, and what the answer says about the
-// backend, unless it is known better. It returns what is known.
-func (tn *tunnel) learn(h http.Header) Backend {
+// backend, unless it is known better.
+func (tn *tunnel) learn(h http.Header) {
 	p := tn.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,7 +101,7 @@ func (tn *tunnel) learn(h http.Header) Backend {
 		tn.group.settle()
 	}
 	if tn.hop == 0 || tn.known.Source == BackendHeader {
-		return tn.known
+		return
 	}
 	if told := backendOfHeader(h); told.Source != BackendUnknown {
 		tn.known = told
@@ -109,7 +109,6 @@ func (tn *tunnel) learn(h http.Header) Backend {
 	} else if told := backendOfBaggage(h); told.Source != BackendUnknown {
 		tn.known = told
 	}
-	return tn.known
 }
 
 // rebind moves the load of tn to the backend that it turned out to lead to.

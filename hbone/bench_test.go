@@ -1,102 +1,81 @@
 package hbone_test
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net"
 	"testing"
 
-	"github.com/eastwest-mesh/eastwest/hbone"
-	"github.com/eastwest-mesh/eastwest/internal/testca"
+	"github.com/eastwest-mesh/eastwest/internal/bench"
 )
 
-// benchPath serves echo streams on loopback, behind hops-1 servers that nest.
-func benchPath(b *testing.B, hops int) (*hbone.Transport, hbone.Path) {
-	ca := testca.New("cluster.local")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
+// Benchmarks of tunnels beside what limits them; see docs/benchmarks.md, and
+// package bench for the method. Each iteration measures every way once:
+//
+//	go test -run '^$' -bench . -benchtime 5x ./hbone
+
+// limits are the ways that each number of hops is compared with.
+func limits(hops int) bench.Way {
+	if hops == 1 {
+		return bench.TLS()
 	}
-	path := hbone.Path{Spread: 1}
-	var inner *hbone.Server
-	for range hops {
-		s := &hbone.Server{TLS: ca.Server(ca.Issue("/server"), "/client"), Handler: echo}
-		if inner != nil {
-			s.Handler = nest(inner)
-		}
-		inner = s
-		b.Cleanup(func() { s.Close() })
-		path.Hops = append(path.Hops, hbone.Hop{
-			Authority: "10.1.0.10:8080",
-			TLS:       ca.Client(ca.Issue("/client"), "/server"),
-		})
-	}
-	path.Hops[0].Address = l.Addr().String()
-	go inner.Serve(context.Background(), l)
-	tr := new(hbone.Transport)
-	b.Cleanup(func() { tr.Close() })
-	mustDial(b, tr, path).Close()
-	return tr, path
+	return bench.TLSInTLS()
 }
 
-func eachDepth(b *testing.B, bench func(b *testing.B, tr *hbone.Transport, p hbone.Path)) {
+func eachHops(b *testing.B, run func(b *testing.B, hops int)) {
 	for hops := 1; hops <= 2; hops++ {
-		b.Run(fmt.Sprintf("hops=%d", hops), func(b *testing.B) {
-			tr, path := benchPath(b, hops)
-			b.ReportAllocs()
-			b.ResetTimer()
-			bench(b, tr, path)
-		})
+		b.Run(fmt.Sprintf("hops=%d", hops), func(b *testing.B) { run(b, hops) })
 	}
 }
 
-// BenchmarkDial opens and closes a stream over warm tunnels.
-func BenchmarkDial(b *testing.B) {
-	eachDepth(b, func(b *testing.B, tr *hbone.Transport, p hbone.Path) {
-		for b.Loop() {
-			mustDial(b, tr, p).Close()
-		}
+func eachStreams(b *testing.B, run func(b *testing.B, streams int)) {
+	for _, streams := range []int{1, 64} {
+		b.Run(fmt.Sprintf("streams=%d", streams), func(b *testing.B) { run(b, streams) })
+	}
+}
+
+// BenchmarkBulk transfers to and from an application in the server itself.
+func BenchmarkBulk(b *testing.B) { bulk(b, false, func(w bench.Way) bench.Way { return w }) }
+
+// BenchmarkBulkRelayed transfers to and from an application on TCP, behind a relay.
+func BenchmarkBulkRelayed(b *testing.B) { bulk(b, false, bench.Relayed) }
+
+// BenchmarkBulkVerified is BenchmarkBulk with checksums.
+func BenchmarkBulkVerified(b *testing.B) { bulk(b, true, func(w bench.Way) bench.Way { return w }) }
+
+func bulk(b *testing.B, verify bool, at func(bench.Way) bench.Way) {
+	eachHops(b, func(b *testing.B, hops int) {
+		eachStreams(b, func(b *testing.B, streams int) {
+			for _, d := range []bench.Direction{bench.Up, bench.Down} {
+				b.Run(string(d), func(b *testing.B) {
+					bench.Bulk{Direction: d, Streams: streams, Verify: verify}.Run(b, at(bench.HBONE(hops)), at(limits(hops)))
+				})
+			}
+		})
 	})
 }
 
-// BenchmarkPingPong sends 1 KiB and waits for its echo.
+// BenchmarkPingPong sends 1 KiB there and back.
 func BenchmarkPingPong(b *testing.B) {
-	eachDepth(b, func(b *testing.B, tr *hbone.Transport, p hbone.Path) {
-		conn := mustDial(b, tr, p)
-		defer conn.Close()
-		buf := make([]byte, 1<<10)
-		for b.Loop() {
-			if _, err := conn.Write(buf); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := io.ReadFull(conn, buf); err != nil {
-				b.Fatal(err)
-			}
-		}
+	eachHops(b, func(b *testing.B, hops int) {
+		eachStreams(b, func(b *testing.B, streams int) {
+			bench.PingPong{Streams: streams}.Run(b, bench.HBONE(hops), limits(hops))
+		})
 	})
 }
 
-// BenchmarkBulk sends 64 KiB at a time while it reads their echo.
-func BenchmarkBulk(b *testing.B) {
-	eachDepth(b, func(b *testing.B, tr *hbone.Transport, p hbone.Path) {
-		conn := mustDial(b, tr, p)
-		defer conn.Close()
-		done := make(chan error, 1)
-		go func() {
-			_, err := io.Copy(io.Discard, conn)
-			done <- err
-		}()
-		buf := make([]byte, 64<<10)
-		b.SetBytes(int64(len(buf)))
-		for b.Loop() {
-			if _, err := conn.Write(buf); err != nil {
-				b.Fatal(err)
-			}
-		}
-		_ = conn.CloseWrite()
-		if err := <-done; err != nil {
-			b.Fatal(err)
-		}
+// BenchmarkNewStream opens streams that are answered in the server itself, beside new TCP connections.
+func BenchmarkNewStream(b *testing.B) {
+	eachHops(b, func(b *testing.B, hops int) {
+		eachStreams(b, func(b *testing.B, streams int) {
+			bench.Connect{AtOnce: streams}.Run(b, bench.HBONE(hops), bench.TCP())
+		})
+	})
+}
+
+// BenchmarkNewConnection opens streams to an application on TCP, beside new TCP connections to it.
+func BenchmarkNewConnection(b *testing.B) {
+	eachHops(b, func(b *testing.B, hops int) {
+		eachStreams(b, func(b *testing.B, streams int) {
+			bench.Connect{AtOnce: streams}.Run(b, bench.Relayed(bench.HBONE(hops)), bench.TCP())
+		})
 	})
 }

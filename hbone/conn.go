@@ -20,9 +20,9 @@ import (
 // A clean end of the peer's direction reads as io.EOF; an abort is an error.
 type Conn struct {
 	stream *h2.Stream
-	tunnel *tunnel // the one that the stream is in; nil on a server
-	hops   []HopState
-	header http.Header
+	tunnel *tunnel       // the one that the stream is in; nil on a server
+	server *serverTunnel // likewise; nil on a client
+	reused bool          // the tunnel was there already
 }
 
 var (
@@ -46,11 +46,33 @@ func (c *Conn) Authority() string { return c.stream.Authority() }
 
 // Header returns the answer's header on a client, the request's on a server.
 // It must not be changed.
-func (c *Conn) Header() http.Header { return c.header }
+func (c *Conn) Header() http.Header {
+	if c.server != nil {
+		return c.stream.RequestHeader()
+	}
+	return c.stream.ResponseHeader()
+}
 
 // Hops returns the state of each hop, nearest first. On a server there is one:
 // the hop that ends here.
-func (c *Conn) Hops() []HopState { return slices.Clone(c.hops) }
+func (c *Conn) Hops() []HopState {
+	if c.server != nil {
+		return []HopState{{
+			Authority: c.Authority(),
+			Address:   c.RemoteAddr().String(),
+			TLS:       c.server.state,
+			Header:    c.Header(),
+			Tunnel:    c.server.id,
+		}}
+	}
+	hops := slices.Clone(c.tunnel.path)
+	for i := range hops {
+		hops[i].Reused = hops[i].Reused || c.reused // a tunnel that was there had its way there
+	}
+	last := &hops[len(hops)-1]
+	last.Authority, last.Header, last.Backend = c.Authority(), c.Header(), c.tunnel.backendKnown()
+	return hops
+}
 
 // Read reads what the peer sent. See net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {

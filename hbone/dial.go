@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/eastwest-mesh/eastwest/internal/h2"
@@ -34,7 +33,7 @@ func (p *pool) makeTunnel(g *group, unwanted func(Backend) bool) (*tunnel, error
 	p.t.Trace.dial(info)
 	if err := tn.make(p.ctx, g.hops, unwanted); err != nil {
 		p.mu.Lock()
-		tn.releaseCarrier()
+		tn.leaveCarrier()
 		p.mu.Unlock()
 		if !errors.Is(err, errUnwanted) {
 			p.count(tn.hop, func(s *HopStats) { s.Failures++ })
@@ -70,7 +69,12 @@ func (tn *tunnel) make(ctx context.Context, hops []Hop, unwanted func(Backend) b
 		}
 	}
 	t := tn.pool.t
-	tn.conn, err = h2.NewClient(nc, t.HTTP2.config(limit(t.HTTP2Timeout), t.Logger))
+	cfg := t.HTTP2.config(limit(t.HTTP2Timeout), t.Logger)
+	cfg.StreamEnded = tn.streamEnded
+	if t.ConnectTimeout >= 0 {
+		cfg.AnswerTimeout = limit(t.ConnectTimeout)
+	}
+	tn.conn, err = h2.NewClient(nc, cfg)
 	if err != nil {
 		return hopError(hops, tn.hop, PhaseHTTP2, "", err)
 	}
@@ -91,8 +95,8 @@ func (tn *tunnel) reach(ctx context.Context, hops []Hop) (net.Conn, error) {
 		return nil, err
 	}
 	tn.carriedBy(carrier.tunnel)
-	tn.known = backendOfHeader(carrier.header)
-	tn.path = append(slices.Clone(carrier.hops), HopState{Address: before.Authority})
+	tn.known = backendOfHeader(carrier.Header())
+	tn.path = append(carrier.Hops(), HopState{Address: before.Authority})
 	return carrier, nil
 }
 

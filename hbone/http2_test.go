@@ -1,6 +1,7 @@
 package hbone
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ func TestHTTP2Config(t *testing.T) {
 		PingTimeout:      6,
 		HandshakeTimeout: 7 * time.Second,
 	}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("config = %+v, want %+v", got, want)
 	}
 }

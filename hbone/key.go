@@ -7,35 +7,39 @@ import (
 	"strings"
 )
 
-// tunnelKey names the tunnel to hop last of the path: two streams may share a
+// appendTunnelKey names the tunnel to hop last of the path: two streams may share a
 // tunnel only if everything that led to it is the same. That is the whole
 // prefix of the path: the dialled address, who we are and whom we accept on
 // every hop up to this one, and what was asked of the hops before it.
 //
 // Every part is written with its length, so that no two different prefixes
 // can spell the same key.
-func tunnelKey(hops []Hop, last int) string {
-	var b strings.Builder
-	part(&b, hops[0].Address)
+func appendTunnelKey(b []byte, hops []Hop, last int) []byte {
+	b = appendPart(b, hops[0].Address)
 	for i, hop := range hops[:last+1] {
-		part(&b, hop.TLS.Key())
+		b = appendPart(b, hop.TLS.Key())
 		if i < last {
-			part(&b, hop.Authority)
-			header(&b, hop.TunnelHeader)
+			b = appendPart(b, hop.Authority)
+			b = appendHeader(b, hop.TunnelHeader)
 		}
 	}
-	return b.String()
+	return b
 }
 
-func part(b *strings.Builder, s string) {
-	b.WriteString(strconv.Itoa(len(s)))
-	b.WriteByte(':')
-	b.WriteString(s)
+func appendPart(b []byte, s string) []byte {
+	b = strconv.AppendInt(b, int64(len(s)), 10)
+	b = append(b, ':')
+	return append(b, s...)
 }
 
-// header writes h so that neither the order nor the case of its names
+// appendHeader writes h so that neither the order nor the case of its names
 // matters; the order of a name's values does.
-func header(b *strings.Builder, h http.Header) {
+func appendHeader(b []byte, h http.Header) []byte {
+	b = strconv.AppendInt(b, int64(len(h)), 10)
+	b = append(b, ';')
+	if len(h) == 0 {
+		return b
+	}
 	names := make([]string, 0, len(h))
 	for name := range h {
 		names = append(names, name)
@@ -46,12 +50,13 @@ func header(b *strings.Builder, h http.Header) {
 		}
 		return strings.Compare(a, b)
 	})
-	part(b, strconv.Itoa(len(names)))
 	for _, name := range names {
-		part(b, strings.ToLower(name))
-		part(b, strconv.Itoa(len(h[name])))
+		b = appendPart(b, strings.ToLower(name))
+		b = strconv.AppendInt(b, int64(len(h[name])), 10)
+		b = append(b, ';')
 		for _, value := range h[name] {
-			part(b, value)
+			b = appendPart(b, value)
 		}
 	}
+	return b
 }

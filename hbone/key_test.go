@@ -55,3 +55,5 @@ func TestTunnelKey(t *testing.T) {
 		})
 	}
 }
+
+func tunnelKey(hops []Hop, last int) string { return string(appendTunnelKey(nil, hops, last)) }

@@ -86,9 +86,7 @@ const (
 	firstBackoff     = 50 * time.Millisecond
 )
 
-// connect opens a stream through all of hops, which the caller has to release
-// when it ended. A CONNECT that the peer did not
-// process, as when it raced a GOAWAY, is repeated on another tunnel (RFC 9113
+// connect opens a stream through all of hops. A CONNECT that the peer did not process, as when it raced a GOAWAY, is repeated on another tunnel (RFC 9113
 // §8.7).
 func (p *pool) connect(ctx context.Context, hops []Hop, header http.Header, spread int) (*Conn, error) {
 	for attempt := 1; ; attempt++ {
@@ -154,11 +152,12 @@ func (p *pool) leave(g *group, w *waiter) {
 }
 
 func (p *pool) group(hops []Hop) *group {
-	key := tunnelKey(hops, len(hops)-1)
-	g := p.groups[key]
+	var space [512]byte // for most keys, so that finding a group allocates nothing
+	key := appendTunnelKey(space[:0], hops, len(hops)-1)
+	g := p.groups[string(key)]
 	if g == nil {
-		g = &group{pool: p, key: key, hops: slices.Clone(hops), backends: make(map[string]*backend)}
-		p.groups[key] = g
+		g = &group{pool: p, key: string(key), hops: slices.Clone(hops), backends: make(map[string]*backend)}
+		p.groups[g.key] = g
 	}
 	return g
 }

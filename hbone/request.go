@@ -6,63 +6,49 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-
-	"github.com/eastwest-mesh/eastwest/internal/h2"
 )
 
 // A Request is one CONNECT that waits for its answer.
 type Request struct {
-	server *Server
-	tunnel *serverTunnel
-	state  tls.ConnectionState
-	stream *h2.Stream
+	conn Conn // what Accept returns
 }
 
 // Authority returns the :authority: where the client wants to go. It is as
 // sent, and must not be trusted to be one that we serve, nor to be well formed.
-func (r *Request) Authority() string { return r.stream.Authority() }
+func (r *Request) Authority() string { return r.conn.stream.Authority() }
 
 // Header returns the header of the CONNECT. It must not be changed.
-func (r *Request) Header() http.Header { return r.stream.RequestHeader() }
+func (r *Request) Header() http.Header { return r.conn.stream.RequestHeader() }
 
 // TLS returns the state of the tunnel, and so who the client is. It is zero if
 // the server is Plaintext.
-func (r *Request) TLS() tls.ConnectionState { return r.state }
+func (r *Request) TLS() tls.ConnectionState { return r.conn.server.state }
 
 // LocalAddr returns the address that the client connected to.
-func (r *Request) LocalAddr() net.Addr { return r.stream.LocalAddr() }
+func (r *Request) LocalAddr() net.Addr { return r.conn.stream.LocalAddr() }
 
 // RemoteAddr returns the address that the client, or the gateway before us,
 // connected from.
-func (r *Request) RemoteAddr() net.Addr { return r.stream.RemoteAddr() }
+func (r *Request) RemoteAddr() net.Addr { return r.conn.stream.RemoteAddr() }
 
 // Tunnel returns the number of the tunnel, unique in its Server.
-func (r *Request) Tunnel() uint64 { return r.tunnel.id }
+func (r *Request) Tunnel() uint64 { return r.conn.server.id }
 
 // Context is done when the stream, or its tunnel, has ended: so also when the
 // client no longer waits for the answer. context.Cause says why.
-func (r *Request) Context() context.Context { return r.stream.Context() }
+func (r *Request) Context() context.Context { return r.conn.stream.Context() }
 
 // Accept answers with status 200 and the given header, which may be nil, and
 // returns the stream. The client takes that as "connected": dial the far side
 // first. The caller must close the Conn, which outlives the Handler.
 func (r *Request) Accept(h http.Header) (*Conn, error) {
-	c := &Conn{
-		stream: r.stream,
-		header: r.Header(),
-		hops: []HopState{{
-			Authority: r.Authority(),
-			Address:   r.RemoteAddr().String(),
-			TLS:       r.state,
-			Header:    r.Header(),
-			Tunnel:    r.tunnel.id,
-		}},
-	}
 	// Listed before the client hears of it: whoever goes through the streams to
 	// apply a new policy must not miss one that is already in use.
-	r.server.addStream(c)
-	if err := r.stream.Accept(h); err != nil {
-		r.server.removeStream(c)
+	c := &r.conn
+	server := c.server.server
+	server.addStream(c)
+	if err := c.stream.Accept(h); err != nil {
+		server.removeStream(c.stream)
 		return nil, err
 	}
 	return c, nil
@@ -75,5 +61,5 @@ func (r *Request) Reject(status int) error {
 	if status < 300 || status > 599 {
 		return fmt.Errorf("hbone: reject with status %d: want 300 to 599", status)
 	}
-	return r.stream.Reject(status, nil)
+	return r.conn.stream.Reject(status, nil)
 }

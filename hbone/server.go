@@ -2,7 +2,6 @@ package hbone
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"iter"
@@ -60,7 +59,7 @@ type Server struct {
 	nextID    uint64
 	listeners map[net.Listener]struct{}
 	tunnels   map[*serverTunnel]struct{}
-	streams   map[*Conn]struct{}
+	streams   map[*h2.Stream]*Conn
 	running   sync.WaitGroup // tunnels and handlers
 }
 
@@ -143,7 +142,7 @@ func (s *Server) Streams() iter.Seq[*Conn] {
 	return func(yield func(*Conn) bool) {
 		s.mu.Lock()
 		streams := make([]*Conn, 0, len(s.streams))
-		for c := range s.streams {
+		for _, c := range s.streams {
 			streams = append(streams, c)
 		}
 		s.mu.Unlock()
@@ -267,18 +266,17 @@ func (s *Server) removeTunnel(tunnel *serverTunnel) {
 
 func (s *Server) addStream(c *Conn) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.streams == nil {
-		s.streams = make(map[*Conn]struct{})
+		s.streams = make(map[*h2.Stream]*Conn)
 	}
-	s.streams[c] = struct{}{}
-	s.mu.Unlock()
-	context.AfterFunc(c.stream.Context(), func() { s.removeStream(c) })
+	s.streams[c.stream] = c
 }
 
-func (s *Server) removeStream(c *Conn) {
+func (s *Server) removeStream(stream *h2.Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.streams, c)
+	delete(s.streams, stream)
 }
 
 func (s *Server) isClosing() bool {
@@ -294,8 +292,8 @@ func (s *Server) debug(msg string, args ...any) {
 }
 
 // handle is called by the engine for each CONNECT.
-func (s *Server) handle(tunnel *serverTunnel, state tls.ConnectionState, stream *h2.Stream) {
-	r := &Request{server: s, tunnel: tunnel, state: state, stream: stream}
+func (s *Server) handle(tunnel *serverTunnel, stream *h2.Stream) {
+	r := &Request{Conn{stream: stream, server: tunnel}}
 	if s.Handler == nil {
 		_ = r.Reject(http.StatusNotFound)
 		return

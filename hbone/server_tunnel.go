@@ -16,6 +16,7 @@ type serverTunnel struct {
 	server  *Server
 	id      uint64
 	nc      net.Conn
+	state   tls.ConnectionState
 	abort   chan struct{} // closed by Server.cut
 	cutOnce sync.Once
 
@@ -40,6 +41,7 @@ func (t *serverTunnel) serve(ctx context.Context) error {
 		t.nc.Close()
 		return t.refused(PhaseTLS, err)
 	}
+	t.state = state
 	drainAt, cut := t.server.TLS.Retire(state)
 	select {
 	case <-cut:
@@ -49,11 +51,12 @@ func (t *serverTunnel) serve(ctx context.Context) error {
 	}
 	cfg := t.server.HTTP2.config(limit(t.server.HandshakeTimeout), t.server.Logger)
 	cfg.MaxConcurrentStreams = t.server.MaxStreams
+	cfg.StreamEnded = t.server.removeStream
 	defer t.end()
 	conn, err := h2.NewServer(nc, cfg, func(stream *h2.Stream) {
 		if t.beginHandler() {
 			defer t.server.running.Done()
-			t.server.handle(t, state, stream)
+			t.server.handle(t, stream)
 		}
 	})
 	if err != nil {

@@ -65,14 +65,14 @@ func (t *Trace) closed(i TunnelInfo, err error) {
 	}
 }
 
-func (t *Trace) connected(i TunnelInfo, c *Conn) {
+func (t *Trace) connected(tn *tunnel, c *Conn) {
 	if t != nil && t.Connected != nil {
-		t.Connected(i, c)
+		t.Connected(tn.info(), c)
 	}
 }
 
-func (t *Trace) connectFailed(i TunnelInfo, authority string, err *HopError) {
+func (t *Trace) connectFailed(tn *tunnel, authority string, err *HopError) {
 	if t != nil && t.ConnectFailed != nil {
-		t.ConnectFailed(i, authority, err)
+		t.ConnectFailed(tn.info(), authority, err)
 	}
 }

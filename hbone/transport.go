@@ -80,13 +80,7 @@ func (t *Transport) Dial(ctx context.Context, p Path) (*Conn, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	pool := t.tunnels()
-	conn, err := pool.connect(ctx, p.Hops, p.StreamHeader, p.spread())
-	if err != nil {
-		return nil, err
-	}
-	context.AfterFunc(conn.stream.Context(), func() { pool.release(conn.tunnel) })
-	return conn, nil
+	return t.tunnels().connect(ctx, p.Hops, p.StreamHeader, p.spread())
 }
 
 // A Dialer dials one Path. It is safe for concurrent use.

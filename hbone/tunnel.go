@@ -66,30 +66,32 @@ func (tn *tunnel) old(now time.Time) bool {
 	return false
 }
 
-// open sends the CONNECT for which a stream was reserved. If it succeeds, the
-// caller has to release tn when the stream has ended.
+// open sends the CONNECT for which a stream was reserved. The reservation ends with the
+// stream.
 func (tn *tunnel) open(ctx context.Context, authority string, h http.Header, reused bool) (*Conn, error) {
-	t := tn.pool.t
-	limited, cancel := withLimit(ctx, t.ConnectTimeout)
-	stream, err := tn.conn.Open(limited, authority, h)
-	err = ended(limited, err)
-	cancel()
+	stream, err := tn.conn.Open(ctx, authority, h)
 	if err != nil {
-		failure := tn.connectError(authority, err)
-		tn.pool.release(tn)
-		t.Trace.connectFailed(tn.info(), authority, failure)
+		failure := tn.connectError(authority, tn.ended(ctx, err))
+		tn.release()
+		tn.pool.t.Trace.connectFailed(tn, authority, failure)
 		return nil, failure
 	}
-	conn := &Conn{stream: stream, tunnel: tn, header: stream.ResponseHeader(), hops: slices.Clone(tn.path)}
-	last := &conn.hops[tn.hop]
-	last.Authority, last.Header, last.Reused = authority, conn.header, reused
-	last.Backend = tn.learn(conn.header)
-	for i := range tn.hop {
-		conn.hops[i].Reused = reused || tn.path[i].Reused // a tunnel that was there had its way there
-	}
-	t.Trace.connected(tn.info(), conn)
+	conn := &Conn{stream: stream, tunnel: tn, reused: reused}
+	tn.learn(stream.ResponseHeader())
+	tn.pool.t.Trace.connected(tn, conn)
 	return conn, nil
 }
+
+// ended is the function of that name, for what may have ended a CONNECT.
+func (tn *tunnel) ended(ctx context.Context, err error) error {
+	if errors.Is(err, h2.ErrAnswerTimeout) {
+		return phaseTimeout{limit(tn.pool.t.ConnectTimeout)}
+	}
+	return ended(ctx, err)
+}
+
+// streamEnded is called by the engine.
+func (tn *tunnel) streamEnded(*h2.Stream) { tn.release() }
 
 // connectError says in which phase the tunnel turned out not to work. What the
 // peer thinks of our certificate, and whether it speaks HTTP/2 at all, shows
@@ -136,9 +138,9 @@ func (tn *tunnel) hopError(phase Phase, authority string, err error) *HopError {
 }
 
 // release gives back a stream.
-func (p *pool) release(tn *tunnel) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (tn *tunnel) release() {
+	tn.pool.mu.Lock()
+	defer tn.pool.mu.Unlock()
 	tn.releaseLocked()
 }
 
@@ -153,11 +155,10 @@ func (tn *tunnel) releaseLocked() {
 	tn.group.settle()
 }
 
-// releaseCarrier gives back the stream of the outer tunnel that carried tn.
-func (tn *tunnel) releaseCarrier() {
+// leaveCarrier notes that tn is no longer in a stream of the outer tunnel.
+func (tn *tunnel) leaveCarrier() {
 	if tn.outer != nil {
 		tn.outer.carries--
-		tn.outer.releaseLocked()
 	}
 }
 
@@ -283,7 +284,7 @@ func (tn *tunnel) finish() {
 		tn.group.failed(tn.hopError(unprovedPhase(err), "", err))
 	}
 	tn.retireLocked(RetireGoAway)
-	tn.releaseCarrier()
+	tn.leaveCarrier()
 	delete(p.tunnels, tn)
 	if len(p.tunnels) == 0 && p.drained != nil {
 		close(p.drained)
@@ -299,6 +300,13 @@ func (tn *tunnel) info() TunnelInfo {
 	tn.pool.mu.Lock()
 	defer tn.pool.mu.Unlock()
 	return TunnelInfo{ID: tn.id, Hop: tn.hop, Address: tn.path[tn.hop].Address, Backend: tn.known}
+}
+
+// backendKnown returns what was told of the backend.
+func (tn *tunnel) backendKnown() Backend {
+	tn.pool.mu.Lock()
+	defer tn.pool.mu.Unlock()
+	return tn.known
 }
 
 // notify is called by the engine when a tunnel may have room again, or has

@@ -45,6 +45,14 @@ type Config struct {
 	// If zero, 10 s.
 	HandshakeTimeout time.Duration
 
+	// AnswerTimeout bounds how long a CONNECT may wait to be sent, and then to be answered. If zero, the
+	// context of Open alone does. Servers ignore it.
+	AnswerTimeout time.Duration
+
+	// StreamEnded is told of each stream that Open returned, or that was accepted, when both of
+	// its directions have ended: once, without locks held. It must not block. It may be nil.
+	StreamEnded func(*Stream)
+
 	// Logger hears why connections fail, at debug level. If nil, silence.
 	Logger *slog.Logger
 }

@@ -52,6 +52,7 @@ type Conn struct {
 	handlers  int       // servers: running ones
 	forgotten recentIDs // streams that we ended before the peer did: frames may still come
 
+	answers        answerClock
 	gotSettings    bool
 	settingsAcked  bool
 	handshakeTimer *time.Timer
@@ -152,8 +153,8 @@ func (c *Conn) start() {
 	c.flush(false)
 }
 
-// NotifyAvailable sets a function that is called when Available may have grown,
-// the peer began to drain the connection, or the connection ended. Set it before
+// NotifyAvailable sets a function that is called when Available may have grown, other than by the
+// end of a stream of which Config.StreamEnded hears, the peer began to drain the connection, or the connection ended. Set it before
 // the first stream is opened. f is called without locks held; it must not block, and must
 // not call Close, CloseWithError or Shutdown.
 func (c *Conn) NotifyAvailable(f func()) {

@@ -66,12 +66,17 @@ func (c *Conn) end(err error, abrupt bool) {
 	err = c.err
 	c.log.Debug("h2 connection ended", slog.Any("error", err))
 	c.handshakeTimer.Stop()
+	c.answers.stop()
 	c.stopKeepalive()
 	c.sayGoodbye(err)
 	streams := c.streams
 	c.streams = nil
+	var tell []*Stream
 	for _, s := range streams {
 		s.finish(err)
+		if s.tell() {
+			tell = append(tell, s)
+		}
 	}
 	c.out.writers = nil
 	c.slotFreed.Broadcast()
@@ -85,6 +90,9 @@ func (c *Conn) end(err error, abrupt bool) {
 
 	for _, s := range streams {
 		s.endRecv(err, abrupt)
+	}
+	for _, s := range tell {
+		c.cfg.StreamEnded(s)
 	}
 	c.turn.fix()
 	close(c.done)
@@ -317,8 +325,9 @@ func (c *Conn) handleGoAway(g *goAway) error {
 
 	for _, s := range lost {
 		s.endRecv(c.unprocessed(s.id), false)
+		c.streamGone(s)
 	}
-	c.streamGone()
+	c.roomMade(true)
 	return nil
 }
 

@@ -100,7 +100,7 @@ func (r *reader) handleReset(id uint32, code http2.ErrCode) error {
 	c.forget(s, se)
 	c.mu.Unlock()
 	s.endRecv(se, false)
-	c.streamGone()
+	c.streamGone(s)
 	return nil
 }
 
@@ -217,7 +217,7 @@ func (s *Stream) handleTrailers(h frameHeader, l *headerList) error {
 		return streamError(s.id, http2.ErrCodeStreamClosed, "HEADERS after END_STREAM")
 	case !h.endStream():
 		return streamError(s.id, http2.ErrCodeProtocol, "trailers without END_STREAM")
-	case l.malformed != "" || len(l.pseudo) > 0:
+	case l.malformed != "" || l.present != [pseudoHeaders]bool{}:
 		return streamError(s.id, http2.ErrCodeProtocol, "malformed trailers")
 	}
 	s.remoteEnded()
@@ -229,16 +229,16 @@ func (s *Stream) handleResponse(r *reader, h frameHeader, l *headerList) error {
 	if l.tooBig {
 		return streamError(s.id, http2.ErrCodeProtocol, "response header too large")
 	}
-	status, fault := l.responseStatus()
+	code, fault := l.responseStatus()
 	switch {
 	case fault != "":
 		return streamError(s.id, http2.ErrCodeProtocol, fault)
-	case status < 200 && h.endStream(): // RFC 9113 §8.1
+	case code < 200 && h.endStream(): // RFC 9113 §8.1
 		return streamError(s.id, http2.ErrCodeProtocol, "interim response with END_STREAM")
-	case status < 200:
+	case code < 200:
 		return charge(&r.budgets.ignored, "interim responses")
 	}
-	s.answer(status, l.fields)
+	s.answer(code, l.fields)
 	if h.endStream() {
 		s.remoteEnded()
 	}
@@ -261,14 +261,14 @@ func (c *Conn) handleRequest(r *reader, h frameHeader, l *headerList) error {
 	if fault := l.checkRequest(); fault != "" { // RFC 9113 §8.1.1
 		return streamError(h.id, http2.ErrCodeProtocol, fault)
 	}
-	if l.pseudo[":method"] != http.MethodConnect {
+	if l.pseudo[method] != http.MethodConnect {
 		return c.respondOnly(r, h, http.StatusBadRequest) // as ztunnel does
 	}
 	limit := c.cfg.maxConcurrentStreams()
 	if len(c.streams) >= limit || c.handlers >= 2*limit { // RFC 9113 §5.1.2
 		return streamError(h.id, http2.ErrCodeRefusedStream, "too many streams")
 	}
-	s := c.newStream(h.id, l.pseudo[":authority"], l.fields)
+	s := c.newStream(h.id, l.pseudo[authority], l.fields)
 	c.streams[h.id] = s
 	if h.endStream() {
 		s.remoteEnd, s.recv.eof = true, true
@@ -279,11 +279,12 @@ func (c *Conn) handleRequest(r *reader, h frameHeader, l *headerList) error {
 }
 
 // respondOnly answers a request that never becomes a stream. c.mu is held.
-func (c *Conn) respondOnly(r *reader, h frameHeader, status int) error {
+func (c *Conn) respondOnly(r *reader, h frameHeader, code int) error {
 	if err := charge(&r.budgets.ignored, "bad requests"); err != nil {
 		return err
 	}
-	fields, err := responseFields(status, nil)
+	var space fewFields
+	fields, err := responseFields(space[:0], code, nil)
 	if err != nil {
 		return err
 	}

@@ -11,15 +11,17 @@ import (
 
 // Open sends a CONNECT and waits for its answer. Only status 200 is success; any
 // other is a [*StatusError]. While the peer allows no further stream, Open waits. When
-// ctx ends first, the stream is reset and the error is ctx's.
+// ctx ends first, the stream is reset and the error is ctx's; after Config.AnswerTimeout, it
+// is [ErrAnswerTimeout].
 //
 // The error is [ErrUnprocessed] if the CONNECT may be repeated on another connection.
-func (c *Conn) Open(ctx context.Context, authority string, h http.Header) (*Stream, error) {
-	fields, err := requestFields(authority, h)
+func (c *Conn) Open(ctx context.Context, to string, h http.Header) (*Stream, error) {
+	var space fewFields
+	fields, err := requestFields(space[:0], to, h)
 	if err != nil {
 		return nil, err
 	}
-	s, err := c.request(ctx, authority, h, fields)
+	s, err := c.request(ctx, to, h, fields)
 	if err != nil {
 		return nil, err
 	}
@@ -27,11 +29,16 @@ func (c *Conn) Open(ctx context.Context, authority string, h http.Header) (*Stre
 }
 
 // request sends a CONNECT as soon as the peer allows another stream.
-func (c *Conn) request(ctx context.Context, authority string, h http.Header, fields []hpack.HeaderField) (*Stream, error) {
+func (c *Conn) request(ctx context.Context, to string, h http.Header, fields []hpack.HeaderField) (*Stream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.awaitSlot(ctx); err != nil {
-		return nil, err
+	if c.slots() == 0 {
+		if err := c.awaitSlot(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	if err := c.checkHeaderSize(fields); err != nil {
 		return nil, err
@@ -39,9 +46,10 @@ func (c *Conn) request(ctx context.Context, authority string, h http.Header, fie
 	if int64(len(c.streams)+c.out.ends) >= c.peer.maxStreams {
 		c.out.barrier() // the peer must see first that another stream has ended (RFC 9113 §5.1.2)
 	}
-	s := c.newStream(c.nextID, authority, h)
+	s := c.newStream(c.nextID, to, h)
 	c.nextID += 2
 	c.streams[s.id] = s
+	c.expectAnswer(s)
 	c.appendHeaders(s.id, fields, false)
 	c.flush(true)
 	return s, nil
@@ -50,20 +58,26 @@ func (c *Conn) request(ctx context.Context, authority string, h http.Header, fie
 // awaitSlot waits until a stream may be opened. c.mu is held, and released
 // meanwhile.
 func (c *Conn) awaitSlot(ctx context.Context) error {
-	if ctx.Err() == nil && c.slots() == 0 {
-		stop := context.AfterFunc(ctx, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.slotFreed.Broadcast()
-		})
-		defer stop()
-		c.turn.follow()
-		defer c.turn.unfollow()
+	limited := ctx
+	if d := c.cfg.AnswerTimeout; d > 0 {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
 	}
+	stop := context.AfterFunc(limited, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.slotFreed.Broadcast()
+	})
+	defer stop()
+	c.turn.follow()
+	defer c.turn.unfollow()
 	for {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case limited.Err() != nil:
+			return ErrAnswerTimeout
 		case !c.client:
 			return fmt.Errorf("h2: a server cannot open streams")
 		case c.err != nil:
@@ -106,18 +120,25 @@ func (s *Stream) awaitAnswer(ctx context.Context) (*Stream, error) {
 		return nil, err
 	}
 	s.c.mu.Lock()
-	status, header := s.status, s.response
+	code, header := s.status, s.response
+	s.taken = code == http.StatusOK
+	tell := s.tell()
 	s.c.mu.Unlock()
-	if status != http.StatusOK {
+	if code != http.StatusOK {
 		s.Close()
-		return nil, &StatusError{Status: status, Header: header}
+		return nil, &StatusError{Status: code, Header: header}
+	}
+	if tell {
+		s.c.cfg.StreamEnded(s)
 	}
 	return s, nil
 }
 
 func (s *Stream) awaitResponse(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, s.stirUp)
-	defer stop()
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, s.stirUp)
+		defer stop()
+	}
 	r := &s.recv
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -144,10 +165,10 @@ func (s *Stream) answerPending() bool {
 }
 
 // answer keeps the response.
-func (s *Stream) answer(status int, h http.Header) {
+func (s *Stream) answer(code int, h http.Header) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	s.answered, s.status, s.response = true, status, h
+	s.answered, s.status, s.response = true, code, h
 	s.c.prepayResets()
 }
 

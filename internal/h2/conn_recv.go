@@ -40,6 +40,7 @@ type reader struct {
 	inBlock  bool // CONTINUATION must follow
 	frames   int  // CONTINUATION frames of the block
 	dec      *hpack.Decoder
+	list     headerList // what dec makes of the block
 	budgets  budgets
 }
 
@@ -78,7 +79,7 @@ type frameHeader struct {
 func (r *reader) init(c *Conn) {
 	r.c = c
 	r.buf = newReadBuffer()
-	r.dec = hpack.NewDecoder(headerTableSize, nil)
+	r.dec = hpack.NewDecoder(headerTableSize, r.addField)
 	r.budgets = newBudgets()
 	r.phase = (*reader).frameStart
 	if !c.client {
@@ -520,16 +521,10 @@ func (r *reader) fragment() error {
 }
 
 // decode decodes a header block. A list that is too large is decoded to its end
-// all the same, to keep the HPACK state, but not kept.
+// all the same, to keep the HPACK state, but not kept. What it returns holds until the next block.
 func (r *reader) decode() (*headerList, error) {
-	l := &headerList{limit: r.c.cfg.maxHeaderBytes(r.c.client)}
+	r.list = headerList{limit: r.c.cfg.maxHeaderBytes(r.c.client)}
 	r.dec.SetEmitEnabled(true)
-	r.dec.SetEmitFunc(func(f hpack.HeaderField) {
-		l.add(f)
-		if l.tooBig {
-			r.dec.SetEmitEnabled(false)
-		}
-	})
 	_, err := r.dec.Write(r.block)
 	if err == nil {
 		err = r.dec.Close()
@@ -537,7 +532,14 @@ func (r *reader) decode() (*headerList, error) {
 	if err != nil { // RFC 9113 §4.3
 		return nil, connError(http2.ErrCodeCompression, "header block: %v", err)
 	}
-	return l, nil
+	return &r.list, nil
+}
+
+func (r *reader) addField(f hpack.HeaderField) {
+	r.list.add(f)
+	if r.list.tooBig {
+		r.dec.SetEmitEnabled(false)
+	}
 }
 
 // control reads the payload of a frame that is small or not of interest.
@@ -588,7 +590,7 @@ func (r *reader) streamFailed(se *StreamError) error {
 	c.mu.Unlock()
 	if s != nil {
 		s.endRecv(se, true)
-		c.streamGone()
+		c.streamGone(s)
 	}
 	return err
 }

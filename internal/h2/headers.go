@@ -3,6 +3,7 @@ package h2
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,7 +13,8 @@ import (
 // A headerList is a decoded header block: of a request, a response, or trailers
 // (RFC 9113 §8.3).
 type headerList struct {
-	pseudo  map[string]string
+	pseudo  [pseudoHeaders]string
+	present [pseudoHeaders]bool
 	fields  http.Header
 	regular bool // a regular field was seen
 
@@ -20,6 +22,21 @@ type headerList struct {
 	tooBig      bool
 	malformed   string // the first fault, in words
 }
+
+// A pseudoHeader is one that RFC 9113 §8.3 or RFC 8441 §4 defines.
+type pseudoHeader int
+
+const (
+	method pseudoHeader = iota
+	authority
+	scheme
+	path
+	status
+	protocol
+	pseudoHeaders
+)
+
+var pseudoNames = [pseudoHeaders]string{":method", ":authority", ":scheme", ":path", ":status", ":protocol"}
 
 // add takes one field. Faults are kept: the block must be decoded to its end, or
 // the HPACK state would be lost.
@@ -47,38 +64,24 @@ func (l *headerList) add(f hpack.HeaderField) {
 }
 
 func (l *headerList) addPseudo(f hpack.HeaderField) {
+	h := pseudoHeader(slices.Index(pseudoNames[:], f.Name))
 	switch {
 	case l.regular: // RFC 9113 §8.3
 		l.malformed = "pseudo-header " + f.Name + " after a regular field"
-		return
 	case !validValue(f.Value):
 		l.malformed = "invalid value of " + f.Name
-		return
-	}
-	switch f.Name {
-	case ":method", ":authority", ":scheme", ":path", ":status", ":protocol":
-	default:
+	case h < 0:
 		l.malformed = fmt.Sprintf("unknown pseudo-header %q", f.Name)
-		return
-	}
-	if _, dup := l.pseudo[f.Name]; dup {
+	case l.present[h]:
 		l.malformed = "repeated pseudo-header " + f.Name
-		return
+	default:
+		l.pseudo[h], l.present[h] = f.Value, true
 	}
-	if l.pseudo == nil {
-		l.pseudo = make(map[string]string, 2)
-	}
-	l.pseudo[f.Name] = f.Value
 }
 
 // has reports whether any of the pseudo-headers is there.
-func (l *headerList) has(names ...string) bool {
-	for _, n := range names {
-		if _, ok := l.pseudo[n]; ok {
-			return true
-		}
-	}
-	return false
+func (l *headerList) has(any ...pseudoHeader) bool {
+	return slices.ContainsFunc(any, func(h pseudoHeader) bool { return l.present[h] })
 }
 
 // checkRequest returns what is wrong with a request, "" if nothing is. For a CONNECT, :method and
@@ -87,40 +90,40 @@ func (l *headerList) checkRequest() string {
 	switch {
 	case l.malformed != "":
 		return l.malformed
-	case l.has(":status"):
+	case l.has(status):
 		return "request with :status"
-	case l.has(":protocol"): // RFC 8441 §3: not without SETTINGS_ENABLE_CONNECT_PROTOCOL
+	case l.has(protocol): // RFC 8441 §3: not without SETTINGS_ENABLE_CONNECT_PROTOCOL
 		return "extended CONNECT was not offered"
-	case l.pseudo[":method"] == "":
+	case l.pseudo[method] == "":
 		return "request without :method"
-	case l.pseudo[":method"] == http.MethodConnect:
-		if l.has(":scheme", ":path") {
+	case l.pseudo[method] == http.MethodConnect:
+		if l.has(scheme, path) {
 			return "CONNECT with :scheme or :path"
 		}
-		if l.pseudo[":authority"] == "" {
+		if l.pseudo[authority] == "" {
 			return "CONNECT without :authority"
 		}
-	case l.pseudo[":scheme"] == "" || l.pseudo[":path"] == "":
+	case l.pseudo[scheme] == "" || l.pseudo[path] == "":
 		return "request without :scheme or :path"
 	}
 	return ""
 }
 
 // responseStatus returns a response's status (RFC 9113 §8.3.2), or what is wrong.
-func (l *headerList) responseStatus() (status int, fault string) {
+func (l *headerList) responseStatus() (code int, fault string) {
 	switch {
 	case l.malformed != "":
 		return 0, l.malformed
-	case l.has(":method", ":authority", ":scheme", ":path", ":protocol"):
+	case l.has(method, authority, scheme, path, protocol):
 		return 0, "response with request pseudo-headers"
 	}
-	s := l.pseudo[":status"]
-	status, err := strconv.Atoi(s)
+	s := l.pseudo[status]
+	code, err := strconv.Atoi(s)
 	// 101 has no meaning in HTTP/2 (RFC 9113 §8.6).
-	if err != nil || len(s) != 3 || status < 100 || status == 101 {
+	if err != nil || len(s) != 3 || code < 100 || code == 101 {
 		return 0, fmt.Sprintf("invalid :status %q", s)
 	}
-	return status, ""
+	return code, ""
 }
 
 // checkField checks the name and value of a regular field, as RFC 9113 §8.2 wants them.
@@ -181,23 +184,28 @@ func appendFields(fields []hpack.HeaderField, h http.Header) ([]hpack.HeaderFiel
 	return fields, nil
 }
 
-// requestFields are those of a CONNECT (RFC 9113 §8.5).
-func requestFields(authority string, h http.Header) ([]hpack.HeaderField, error) {
-	if authority == "" || !validValue(authority) {
-		return nil, fmt.Errorf("h2: invalid authority %q", authority)
+// fewFields is room for the fields of most requests and responses.
+type fewFields [8]hpack.HeaderField
+
+// requestFields appends those of a CONNECT (RFC 9113 §8.5).
+func requestFields(fields []hpack.HeaderField, to string, h http.Header) ([]hpack.HeaderField, error) {
+	if to == "" || !validValue(to) {
+		return nil, fmt.Errorf("h2: invalid authority %q", to)
 	}
-	return appendFields([]hpack.HeaderField{
-		{Name: ":method", Value: http.MethodConnect},
-		{Name: ":authority", Value: authority},
-	}, h)
+	return appendFields(append(fields,
+		hpack.HeaderField{Name: pseudoNames[method], Value: http.MethodConnect},
+		hpack.HeaderField{Name: pseudoNames[authority], Value: to},
+	), h)
 }
 
-// responseFields are those of an answer.
-func responseFields(status int, h http.Header) ([]hpack.HeaderField, error) {
-	if status < 200 || status > 999 {
-		return nil, fmt.Errorf("h2: invalid status %d", status)
+// responseFields appends those of an answer.
+func responseFields(fields []hpack.HeaderField, code int, h http.Header) ([]hpack.HeaderField, error) {
+	value := "200"
+	if code != http.StatusOK {
+		value = strconv.Itoa(code)
 	}
-	return appendFields([]hpack.HeaderField{
-		{Name: ":status", Value: strconv.Itoa(status)},
-	}, h)
+	if code < 200 || code > 999 {
+		return nil, fmt.Errorf("h2: invalid status %d", code)
+	}
+	return appendFields(append(fields, hpack.HeaderField{Name: pseudoNames[status], Value: value}), h)
 }

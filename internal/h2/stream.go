@@ -28,10 +28,13 @@ type Stream struct {
 	answered   bool // the response was sent or has come
 	status     int
 	response   http.Header
-	remoteEnd  bool  // the peer sent END_STREAM
-	readClosed bool  // CloseRead was called
-	over       bool  // both directions have ended
-	cause      error // why, if not by END_STREAM both ways
+	remoteEnd  bool      // the peer sent END_STREAM
+	readClosed bool      // CloseRead was called
+	over       bool      // both directions have ended
+	taken      bool      // Open returned it, or Accept was called
+	told       bool      // Config.StreamEnded was
+	cause      error     // why, if not by END_STREAM both ways
+	answerBy   time.Time // clients: when the answer must have come; zero if at any time
 	ctx        context.Context
 	cancel     context.CancelCauseFunc
 }
@@ -44,8 +47,8 @@ var (
 )
 
 // newStream makes a stream that is not yet known to the connection. c.mu is held.
-func (c *Conn) newStream(id uint32, authority string, request http.Header) *Stream {
-	s := &Stream{c: c, id: id, authority: authority, request: request}
+func (c *Conn) newStream(id uint32, to string, request http.Header) *Stream {
+	s := &Stream{c: c, id: id, authority: to, request: request}
 	s.recv.changed.L = &s.recv.mu
 	s.recv.window = int64(c.cfg.streamWindow())
 	if !c.settingsAcked { // the peer may still go by the initial value
@@ -85,20 +88,41 @@ func (s *Stream) finish(cause error) {
 }
 
 // streamGone does what follows the end of a stream. c.mu is not held.
-func (c *Conn) streamGone() {
+func (c *Conn) streamGone(s *Stream) {
 	c.mu.Lock()
-	notify := c.notify
+	tell := s.tell()
+	c.mu.Unlock()
+	if tell {
+		c.cfg.StreamEnded(s)
+	}
+	c.roomMade(!tell)
+}
+
+// roomMade does what follows when there may be fewer streams. c.mu is not held.
+func (c *Conn) roomMade(notify bool) {
+	c.mu.Lock()
+	f := c.notify
 	drained := c.peerGoAway != nil && c.err == nil && len(c.streams) == 0
 	c.mu.Unlock()
-	if !c.client {
-		c.turn.call() // another stream may be opened, and this one does not read any more
-	}
-	if notify != nil {
-		notify()
+	if notify && f != nil {
+		f()
 	}
 	if drained {
 		c.peerDrained()
 	}
+	if !c.client {
+		c.turn.call() // another stream may be opened, and one that is gone does not read any more
+	}
+}
+
+// tell reports whether Config.StreamEnded is to be told now that s has ended, which is once, if s
+// ever was anybody's. c.mu is held.
+func (s *Stream) tell() bool {
+	if s.c.cfg.StreamEnded == nil || !s.over || !s.taken || s.told {
+		return false
+	}
+	s.told = true
+	return true
 }
 
 // idle reports whether a stream was never opened (RFC 9113 §5.1). c.mu is held.
@@ -114,7 +138,8 @@ func (c *Conn) idle(id uint32) bool {
 
 // Accept answers the CONNECT with status 200. Servers only.
 func (s *Stream) Accept(h http.Header) error {
-	fields, err := responseFields(http.StatusOK, h)
+	var space fewFields
+	fields, err := responseFields(space[:0], http.StatusOK, h)
 	if err != nil {
 		return err
 	}
@@ -124,18 +149,19 @@ func (s *Stream) Accept(h http.Header) error {
 	if err := s.sendAnswer(fields, false); err != nil {
 		return err
 	}
-	s.status, s.response = http.StatusOK, h
+	s.status, s.response, s.taken = http.StatusOK, h, true
 	c.flush(true)
 	return nil
 }
 
 // Reject answers the CONNECT with a status other than 200 and ends the stream.
 // Servers only.
-func (s *Stream) Reject(status int, h http.Header) error {
-	if status == http.StatusOK {
-		return fmt.Errorf("h2: Reject with status %d", status)
+func (s *Stream) Reject(code int, h http.Header) error {
+	if code == http.StatusOK {
+		return fmt.Errorf("h2: Reject with status %d", code)
 	}
-	fields, err := responseFields(status, h)
+	var space fewFields
+	fields, err := responseFields(space[:0], code, h)
 	if err != nil {
 		return err
 	}
@@ -145,7 +171,7 @@ func (s *Stream) Reject(status int, h http.Header) error {
 		c.mu.Unlock()
 		return err
 	}
-	s.status, s.response = status, h
+	s.status, s.response = code, h
 	s.send.ended = true
 	s.stopPeer(http2.ErrCodeNo) // RFC 9113 §8.1
 	c.forget(s, net.ErrClosed)
@@ -153,7 +179,7 @@ func (s *Stream) Reject(status int, h http.Header) error {
 	c.mu.Unlock()
 
 	s.endRecv(net.ErrClosed, true)
-	c.streamGone()
+	c.streamGone(s)
 	return nil
 }
 
@@ -220,7 +246,7 @@ func (s *Stream) Close() error {
 	c.forget(s, net.ErrClosed)
 	c.flush(true)
 	c.mu.Unlock()
-	c.streamGone()
+	c.streamGone(s)
 	return nil
 }
 
@@ -251,7 +277,7 @@ func (s *Stream) CloseWrite() error {
 	c.flush(true)
 	c.mu.Unlock()
 	if over {
-		c.streamGone()
+		c.streamGone(s)
 	}
 	return nil
 }
@@ -281,7 +307,7 @@ func (s *Stream) CloseRead() error {
 	}
 	c.mu.Unlock()
 	if stop {
-		c.streamGone()
+		c.streamGone(s)
 	}
 	return nil
 }
@@ -310,7 +336,7 @@ func (s *Stream) Reset(code http2.ErrCode, cause error) {
 	c.mu.Lock()
 	c.flush(false)
 	c.mu.Unlock()
-	c.streamGone()
+	c.streamGone(s)
 }
 
 // remoteEnded processes the peer's END_STREAM. What came before stays readable.
@@ -327,7 +353,7 @@ func (s *Stream) remoteEnded() {
 	// the stream must not reset it.
 	s.end()
 	if over {
-		c.streamGone()
+		c.streamGone(s)
 	}
 }
 

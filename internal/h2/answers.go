@@ -1,0 +1,76 @@
+package h2
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// ErrAnswerTimeout is in the chain of an error of [Conn.Open] when the peer did not
+// answer within Config.AnswerTimeout. It is an os.ErrDeadlineExceeded.
+var ErrAnswerTimeout = fmt.Errorf("the CONNECT was not answered in time: %w", os.ErrDeadlineExceeded)
+
+// An answerClock ends CONNECTs that are not answered. They have one timer together, as
+// nearly all are answered long before. Conn.mu guards it.
+type answerClock struct {
+	timer *time.Timer
+	runs  bool
+}
+
+func (a *answerClock) set(d time.Duration, f func()) {
+	a.runs = true
+	if a.timer == nil {
+		a.timer = time.AfterFunc(d, f)
+	} else {
+		a.timer.Reset(d)
+	}
+}
+
+func (a *answerClock) stop() {
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+}
+
+// expectAnswer begins the time that the peer has to answer. c.mu is held.
+func (c *Conn) expectAnswer(s *Stream) {
+	d := c.cfg.AnswerTimeout
+	if d <= 0 {
+		return
+	}
+	s.answerBy = time.Now().Add(d)
+	if !c.answers.runs {
+		c.answers.set(d, c.checkAnswers)
+	}
+}
+
+// checkAnswers ends the CONNECTs whose time is over.
+func (c *Conn) checkAnswers() {
+	for _, s := range c.overdue() {
+		s.Reset(http2.ErrCodeCancel, ErrAnswerTimeout)
+	}
+}
+
+// overdue returns the CONNECTs whose time is over, and sets the clock for the next.
+func (c *Conn) overdue() []*Stream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers.runs = false
+	var late []*Stream
+	now, next := time.Now(), time.Time{}
+	for _, s := range c.streams {
+		switch {
+		case s.answered || s.answerBy.IsZero():
+		case !now.Before(s.answerBy):
+			late = append(late, s)
+		case next.IsZero() || s.answerBy.Before(next):
+			next = s.answerBy
+		}
+	}
+	if !next.IsZero() {
+		c.answers.set(next.Sub(now), c.checkAnswers)
+	}
+	return late
+}
