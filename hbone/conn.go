@@ -3,6 +3,7 @@ package hbone
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -77,6 +78,19 @@ func (c *Conn) Hops() []HopState {
 // Read reads what the peer sent. See net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.stream.Read(p)
+	return n, c.explain(err)
+}
+
+// readBuffer is Read into a buffer that it takes when there is something for it.
+func (c *Conn) readBuffer() (*h2.Buffer, error) {
+	b, err := c.stream.ReadBuffer()
+	return b, c.explain(err)
+}
+
+// WriteTo writes what the peer sends to w until it ends: io.Copy uses it. It
+// holds no buffer while it waits.
+func (c *Conn) WriteTo(w io.Writer) (int64, error) {
+	n, err := c.stream.WriteTo(w)
 	return n, c.explain(err)
 }
 

@@ -8,6 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/eastwest-mesh/eastwest/internal/h2"
+	"github.com/eastwest-mesh/eastwest/internal/socket"
 )
 
 // RelayStats count the bytes that a Relay moved.
@@ -56,7 +59,7 @@ func Relay(ctx context.Context, a, b net.Conn) (RelayStats, error) {
 type aborter interface{ Abort(cause error) }
 
 type relay struct {
-	whole atomic.Bool // a side was closed for want of a CloseWrite
+	whole atomic.Bool // a side was closed, for want of a CloseWrite or of a peer
 
 	mu  sync.Mutex
 	err error
@@ -89,6 +92,8 @@ func (r *relay) pump(dst, src net.Conn) int64 {
 	case writeErr != nil:
 		r.fail(writeErr)
 		closeRead(src)
+	case bothEnded(src):
+		r.closeWhole(dst) // nobody is left to hear what it still says
 	default:
 		r.closeWrite(dst)
 	}
@@ -98,13 +103,23 @@ func (r *relay) pump(dst, src net.Conn) int64 {
 func (r *relay) closeWrite(c net.Conn) {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok {
-		r.whole.Store(true)
-		c.Close()
+		r.closeWhole(c)
 		return
 	}
 	if err := half.CloseWrite(); err != nil {
 		r.fail(err)
 	}
+}
+
+func (r *relay) closeWhole(c net.Conn) {
+	r.whole.Store(true)
+	c.Close()
+}
+
+// bothEnded reports whether both directions of c are known to have ended.
+func bothEnded(c net.Conn) bool {
+	stream, ok := c.(*Conn)
+	return ok && stream.stream.Ended()
 }
 
 // isClosed reports whether a connection was closed at this end.
@@ -132,32 +147,86 @@ func abort(c net.Conn, cause error) {
 	c.Close()
 }
 
-// buffers are for one direction of a relay each.
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
 // transfer copies until src ends cleanly (no error), src fails or dst does.
 func transfer(dst, src net.Conn) (n int64, readErr, writeErr error) {
 	if isTCP(dst) && isTCP(src) {
 		return splice(dst, src)
 	}
-	buf := buffers.Get().(*[32 << 10]byte)
-	defer buffers.Put(buf)
+	read := sourceOf(src)
 	for {
-		got, err := src.Read(buf[:])
-		if got > 0 {
-			put, werr := dst.Write(buf[:got])
-			n += int64(put)
-			if werr != nil {
-				return n, nil, werr
-			}
-		}
+		b, err := read()
 		switch {
 		case errors.Is(err, io.EOF):
 			return n, nil, nil
 		case err != nil:
 			return n, err, nil
 		}
+		put, err := dst.Write(b.Bytes())
+		b.Release()
+		n += int64(put)
+		if err != nil {
+			return n, nil, err
+		}
 	}
+}
+
+// A source reads from one side of a relay. It holds no buffer while it waits, where
+// that side lets it. What it returns has to be released.
+type source func() (*h2.Buffer, error)
+
+func sourceOf(c net.Conn) source {
+	if stream, ok := c.(*Conn); ok {
+		return stream.readBuffer
+	}
+	if s := socket.Of(c); s != nil {
+		return (&socketSource{socket: s}).read
+	}
+	return func() (*h2.Buffer, error) { return readInto(h2.NewBuffer(), c) }
+}
+
+// readInto reads from what cannot be asked whether that would block. It makes do
+// with n > 0 and err, as an io.Reader may return both: the error comes again.
+func readInto(b *h2.Buffer, r io.Reader) (*h2.Buffer, error) {
+	n, err := r.Read(b.Space())
+	if n == 0 && err != nil {
+		b.Release()
+		return nil, err
+	}
+	b.Filled(n)
+	return b, nil
+}
+
+// A socketSource takes a buffer for each attempt to read, and gives it back if nothing is there.
+type socketSource struct {
+	socket *socket.Socket
+	buffer *h2.Buffer
+}
+
+func (s *socketSource) read() (*h2.Buffer, error) {
+	n, err := s.socket.Read(s)
+	b := s.buffer
+	s.buffer = nil
+	if err != nil {
+		if b != nil {
+			b.Release()
+		}
+		return nil, err
+	}
+	b.Filled(n)
+	return b, nil
+}
+
+// Space and Idle make it a socket.Destination.
+
+func (s *socketSource) Space() []byte {
+	s.buffer = h2.NewBuffer()
+	return s.buffer.Space()
+}
+
+func (s *socketSource) Idle() bool {
+	s.buffer.Release()
+	s.buffer = nil
+	return false
 }
 
 func isTCP(c net.Conn) bool {

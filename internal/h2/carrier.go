@@ -5,6 +5,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/eastwest-mesh/eastwest/internal/socket"
 )
 
 // A carrier is what a connection runs over, below TLS: a socket, or a stream of
@@ -18,10 +20,12 @@ import (
 //
 // Until hold is called, it passes everything through.
 type carrier struct {
-	net.Conn                                                // beneath
-	tryWrite func(p []byte) (int, error)                    // takes what fits; nil if only blocking writes are to be had
-	tryRead  func(p []byte, pause func() bool) (int, error) // like read; nil if only blocking reads are to be had
-	pause    func() bool                                    // asked by reads; true ends one with os.ErrDeadlineExceeded
+	net.Conn                             // beneath
+	socket   *socket.Socket              // the same, if it is one
+	stream   *Stream                     // the same, if it is one: so tunnels nest without a goroutine in between
+	tryWrite func(p []byte) (int, error) // takes what fits; nil if only blocking writes are to be had
+	pause    func() bool                 // asked by reads; true ends one with os.ErrDeadlineExceeded
+	reading  []byte                      // what the Read under way reads into
 
 	mu       sync.Mutex
 	holding  bool
@@ -31,24 +35,12 @@ type carrier struct {
 }
 
 func newCarrier(raw net.Conn) *carrier {
-	c := &carrier{Conn: raw}
-	switch raw := raw.(type) {
-	// Only these, and not all that have a SyscallConn: what embeds a socket may
-	// count or change what goes through it.
-	case *net.TCPConn:
-		c.tryWrite, c.tryRead = trySyscalls(raw)
-	case *net.UnixConn:
-		c.tryWrite, c.tryRead = trySyscalls(raw)
-	default:
-		// A Stream has both, so that tunnels nest without a goroutine in between.
-		if w, ok := raw.(interface{ TryWrite(p []byte) (int, error) }); ok {
-			c.tryWrite = w.TryWrite
-		}
-		if r, ok := raw.(interface {
-			ReadUnless(p []byte, pause func() bool) (int, error)
-		}); ok {
-			c.tryRead = r.ReadUnless
-		}
+	c := &carrier{Conn: raw, socket: socket.Of(raw)}
+	c.stream, _ = raw.(*Stream)
+	if c.socket != nil {
+		c.tryWrite = c.socket.TryWrite
+	} else if w, ok := raw.(interface{ TryWrite(p []byte) (int, error) }); ok {
+		c.tryWrite = w.TryWrite
 	}
 	return c
 }
@@ -67,13 +59,24 @@ func (c *carrier) Read(p []byte) (int, error) {
 	switch {
 	case c.pause == nil:
 		return c.Conn.Read(p)
-	case c.tryRead != nil:
-		return c.tryRead(p, c.pause)
+	case c.socket != nil:
+		c.reading = p
+		n, err := c.socket.Read(c)
+		c.reading = nil
+		return n, err
+	case c.stream != nil:
+		return c.stream.ReadUnless(p, c.pause)
 	case c.pause(): // whether it would block is not known
 		return 0, os.ErrDeadlineExceeded
 	}
 	return c.Conn.Read(p)
 }
+
+// Space and Idle make a carrier a socket.Destination.
+
+func (c *carrier) Space() []byte { return c.reading }
+
+func (c *carrier) Idle() bool { return c.pause() }
 
 func (c *carrier) Write(p []byte) (int, error) {
 	c.mu.Lock()

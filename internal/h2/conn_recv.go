@@ -92,7 +92,7 @@ func (c *Conn) readLoop() {
 	c.turn.awaitCall()
 	err := c.in.run(nil, nil)
 	for errors.Is(err, errEnough) {
-		c.turn.leave()
+		c.turn.leave(false)
 		c.turn.awaitCall()
 		err = c.in.run(nil, nil)
 	}
@@ -121,7 +121,7 @@ func (c *Conn) lead(s *Stream, ask func() bool) (paused bool) {
 	case !errors.Is(err, errEnough):
 		c.turn.fix() // the background reader ends the connection
 	}
-	c.turn.leave()
+	c.turn.leave(s.recv.ended())
 	return paused
 }
 

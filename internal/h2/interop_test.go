@@ -39,8 +39,7 @@ func TestNetHTTPClient(t *testing.T) {
 				echo(s)
 			})
 			if err != nil {
-				t.Error(err)
-				return
+				continue // net/http dials for each request that finds no connection, and drops what it need not have dialled
 			}
 			mu.Lock()
 			conns = append(conns, c)

@@ -32,6 +32,9 @@ type recvHalf struct {
 	lent    bool   // the connection's reader writes into dst without the lock
 	leads   bool   // it reads from the connection
 	follows bool   // it waits for those who do
+
+	onDemand bool    // it is a ReadBuffer: dst is buffer's, as soon as there is something for it
+	buffer   *Buffer // of a ReadBuffer; nil until then
 }
 
 // Read reads what was received, waiting for something if need be.
@@ -57,20 +60,57 @@ func (s *Stream) read(p []byte, pause func() bool) (int, error) {
 		return 0, err
 	}
 	defer r.finish()
-	for paused := false; ; {
-		if r.lent {
-			s.c.turn.stop(nil)
-			r.changed.Wait()
-			continue
+	return s.receive(pause)
+}
+
+// ReadBuffer is Read into a Buffer that the caller has to release. While it waits, it holds none.
+func (s *Stream) ReadBuffer() (*Buffer, error) {
+	b, err := s.readBuffer()
+	if err != nil {
+		return nil, err
+	}
+	s.c.consumed(b.n)
+	s.returnCredit(b.n)
+	return b, nil
+}
+
+func (s *Stream) readBuffer() (*Buffer, error) {
+	r := &s.recv
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.begin(nil); err != nil {
+		return nil, err
+	}
+	defer r.finish()
+	r.onDemand = true
+	n, err := s.receive(nil)
+	b := r.buffer
+	if err != nil {
+		if b != nil {
+			b.Release()
 		}
-		n, err := r.take()
+		return nil, err
+	}
+	b.Filled(n)
+	return b, nil
+}
+
+// WriteTo writes what is received to w, until it ends. It holds no buffer while it waits.
+func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		b, err := s.ReadBuffer()
 		switch {
-		case n > 0 || err != nil || len(p) == 0:
+		case err == io.EOF:
+			return n, nil
+		case err != nil:
 			return n, err
-		case paused:
-			return 0, os.ErrDeadlineExceeded
 		}
-		paused = s.wait(pause)
+		m, err := w.Write(b.Bytes())
+		b.Release()
+		n += int64(m)
+		if err != nil {
+			return n, err
+		}
 	}
 }
 
@@ -91,7 +131,36 @@ func (r *recvHalf) begin(p []byte) error {
 
 func (r *recvHalf) finish() {
 	r.busy, r.dst, r.got = false, nil, 0
+	r.onDemand, r.buffer = false, nil
 	r.changed.Broadcast()
+}
+
+// demand gives a ReadBuffer its Buffer, now that there is something for it.
+func (r *recvHalf) demand() {
+	if r.onDemand && r.buffer == nil {
+		r.buffer = NewBuffer()
+		r.dst = r.buffer.Space()
+	}
+}
+
+// receive waits until the Read under way has something to return.
+func (s *Stream) receive(pause func() bool) (int, error) {
+	r := &s.recv
+	for paused := false; ; {
+		if r.lent {
+			s.c.turn.stop(nil)
+			r.changed.Wait()
+			continue
+		}
+		n, err := r.take()
+		switch {
+		case n > 0 || err != nil || len(r.dst) == 0 && !r.onDemand:
+			return n, err
+		case paused:
+			return 0, os.ErrDeadlineExceeded
+		}
+		paused = s.wait(pause)
+	}
 }
 
 // take returns what the Read under way may return now; nothing if it has to wait.
@@ -103,9 +172,10 @@ func (r *recvHalf) take() (int, error) {
 		return r.got, nil
 	case r.deadline.passed():
 		return 0, os.ErrDeadlineExceeded
-	case len(r.dst) == 0:
+	case len(r.dst) == 0 && !r.onDemand:
 		return 0, nil
 	case r.queue.size > 0:
+		r.demand()
 		return r.queue.read(r.dst), nil
 	case r.eof:
 		return 0, io.EOF
@@ -119,6 +189,15 @@ func (r *recvHalf) settled() bool {
 	defer r.mu.Unlock()
 	return r.got > 0 || r.queue.size > 0 || r.eof || r.err != nil || r.closed != nil ||
 		r.opening && r.answered || r.deadline.passed()
+}
+
+func (r *recvHalf) waits() bool { return r.leads || r.follows }
+
+// ended reports whether nothing more will come.
+func (r *recvHalf) ended() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.eof || r.err != nil || r.closed != nil
 }
 
 // wait waits until something may have changed, as leader or follower of those who read the
@@ -191,8 +270,11 @@ func (s *Stream) lend(most int) []byte {
 	r := &s.recv
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	waits := r.leads || r.follows
-	if !waits || !s.c.tr.stoppable || r.closed != nil || r.queue.size > 0 || r.got == len(r.dst) {
+	if !r.waits() || !s.c.tr.stoppable || r.closed != nil || r.queue.size > 0 {
+		return nil
+	}
+	r.demand()
+	if r.got == len(r.dst) {
 		return nil
 	}
 	r.lent = true
@@ -238,6 +320,9 @@ func (s *Stream) deliver(b []byte, buf *readBuffer) (unannounced bool) {
 	}
 	defer r.mu.Unlock()
 	if r.queue.size == 0 && !r.lent {
+		if r.waits() {
+			r.demand()
+		}
 		n := copy(r.dst[r.got:], b)
 		r.got += n
 		b = b[n:]

@@ -112,12 +112,12 @@ func (t *turn) awaitCall() {
 	t.called = false
 }
 
-// leave gives the turn back.
-func (t *turn) leave() {
+// leave gives the turn back. Whoever will not come back says goodbye.
+func (t *turn) leave(goodbye bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.goOnLocked()
-	if t.followers > 0 || t.fixed {
+	if t.followers > 0 || t.fixed || goodbye {
 		t.callBackground()
 		return
 	}
