@@ -69,7 +69,7 @@ func (tn *tunnel) make(ctx context.Context, hops []Hop, unwanted func(Backend) b
 		}
 	}
 	t := tn.pool.t
-	cfg := t.HTTP2.config(limit(t.HTTP2Timeout), t.Logger)
+	cfg := t.HTTP2.config(tn.pool.memory, limit(t.HTTP2Timeout), t.Logger)
 	cfg.StreamEnded = tn.streamEnded
 	if t.ConnectTimeout >= 0 {
 		cfg.AnswerTimeout = limit(t.ConnectTimeout)

@@ -21,6 +21,13 @@ type HTTP2 struct {
 	// If zero, the default of 256 MiB is used.
 	TunnelWindow int
 
+	// MemoryLimit bounds the same over all tunnels of the Transport or Server,
+	// in bytes. It counts what peers may still send as well, of which each tunnel
+	// has 16 MiB while there is plenty, and 64 KiB in any case: tunnels that
+	// come when memory is short are slower, but work.
+	// If zero, the default of 1 GiB is used. If negative, there is no limit.
+	MemoryLimit int64
+
 	// MaxFrameSize is the largest frame that the peer may send.
 	// If zero, the default of 1 MiB is used, as by ztunnel.
 	MaxFrameSize int
@@ -39,8 +46,22 @@ type HTTP2 struct {
 	PingTimeout time.Duration
 }
 
-func (h HTTP2) config(handshake time.Duration, logger *slog.Logger) h2.Config {
+const defaultMemoryLimit = 1 << 30
+
+// memory makes what the tunnels of one Transport or Server share.
+func (h HTTP2) memory() *h2.Memory {
+	switch {
+	case h.MemoryLimit < 0:
+		return nil
+	case h.MemoryLimit == 0:
+		return h2.NewMemory(defaultMemoryLimit)
+	}
+	return h2.NewMemory(h.MemoryLimit)
+}
+
+func (h HTTP2) config(memory *h2.Memory, handshake time.Duration, logger *slog.Logger) h2.Config {
 	return h2.Config{
+		Memory:           memory,
 		StreamWindow:     h.StreamWindow,
 		ConnWindow:       h.TunnelWindow,
 		MaxFrameSize:     h.MaxFrameSize,

@@ -9,6 +9,7 @@ import (
 )
 
 func TestHTTP2Config(t *testing.T) {
+	memory := h2.NewMemory(8)
 	got := HTTP2{
 		StreamWindow:   1,
 		TunnelWindow:   2,
@@ -16,8 +17,9 @@ func TestHTTP2Config(t *testing.T) {
 		MaxHeaderBytes: 4,
 		PingInterval:   5,
 		PingTimeout:    6,
-	}.config(7*time.Second, nil)
+	}.config(memory, 7*time.Second, nil)
 	want := h2.Config{
+		Memory:           memory,
 		StreamWindow:     1,
 		ConnWindow:       2,
 		MaxFrameSize:     3,

@@ -23,6 +23,7 @@ type pool struct {
 	ctx    context.Context // of dials and tunnels; ends with close
 	cancel context.CancelCauseFunc
 	tasks  sync.WaitGroup // dials and tunnels
+	memory *h2.Memory
 
 	mu      sync.Mutex
 	closed  bool // takes no new dials
@@ -41,6 +42,7 @@ func newPool(t *Transport) *pool {
 		cancel:  cancel,
 		groups:  make(map[string]*group),
 		tunnels: make(map[*tunnel]struct{}),
+		memory:  t.HTTP2.memory(),
 	}
 }
 

@@ -57,6 +57,7 @@ type Server struct {
 	mu        sync.Mutex
 	closing   bool
 	nextID    uint64
+	memory    *h2.Memory // of all tunnels; made with the first
 	listeners map[net.Listener]struct{}
 	tunnels   map[*serverTunnel]struct{}
 	streams   map[*h2.Stream]*Conn
@@ -249,6 +250,7 @@ func (s *Server) addTunnel(tunnel *serverTunnel) bool {
 	}
 	if s.tunnels == nil {
 		s.tunnels = make(map[*serverTunnel]struct{})
+		s.memory = s.HTTP2.memory()
 	}
 	s.nextID++
 	tunnel.id = s.nextID

@@ -49,7 +49,7 @@ func (t *serverTunnel) serve(ctx context.Context) error {
 		return t.refused(PhaseTLS, ErrRevoked)
 	default:
 	}
-	cfg := t.server.HTTP2.config(limit(t.server.HandshakeTimeout), t.server.Logger)
+	cfg := t.server.HTTP2.config(t.server.memory, limit(t.server.HandshakeTimeout), t.server.Logger)
 	cfg.MaxConcurrentStreams = t.server.MaxStreams
 	cfg.StreamEnded = t.server.removeStream
 	defer t.end()

@@ -19,6 +19,9 @@ type Config struct {
 	// If zero, 256 MiB.
 	ConnWindow int
 
+	// Memory bounds the same over all connections that share it. If nil, nothing does.
+	Memory *Memory
+
 	// MaxFrameSize is the largest frame that the peer may send. We send no
 	// DATA frame above 64 KiB, whatever the peer allows. If zero, 1 MiB.
 	MaxFrameSize int

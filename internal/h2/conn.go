@@ -122,7 +122,7 @@ func makeConn(tr transport, cfg Config, handle func(*Stream)) *Conn {
 	}
 	c.exited.L, c.slotFreed.L, c.drained.L = &c.mu, &c.mu, &c.mu
 	c.hpack = hpack.NewEncoder(&c.hpackOut)
-	c.inflow = connInflow{limit: int64(cfg.connWindow()), window: initialWindow}
+	c.inflow = connInflow{memory: cfg.Memory, limit: int64(cfg.connWindow()), window: initialWindow}
 	c.in.init(c)
 	c.turn.init(tr.interrupt)
 	if !tr.stoppable {

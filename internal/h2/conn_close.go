@@ -94,6 +94,7 @@ func (c *Conn) end(err error, abrupt bool) {
 	for _, s := range tell {
 		c.cfg.StreamEnded(s)
 	}
+	c.inflow.close()
 	c.turn.fix()
 	close(c.done)
 	c.available()

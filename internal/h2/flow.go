@@ -3,6 +3,7 @@ package h2
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -17,13 +18,23 @@ func grow(window *int64, n int64) bool {
 	return *window <= maxWindow
 }
 
-// A connInflow is the credit that the peer has for the whole connection. The
-// credit it holds plus what was received and not read never exceeds limit.
+// workingWindow is the credit that a peer mostly has for a whole connection, besides
+// what was received and is not read.
+const workingWindow = 16 << 20
+
+// A connInflow is the credit that the peer has for the whole connection.
+//
+// The credit plus what was received and not read is what the connection may come to hold, and
+// never exceeds limit. All of that beyond the initial window, which a peer has in any case, is taken
+// from the Memory that connections share.
 type connInflow struct {
 	mu     sync.Mutex
+	memory *Memory // nil: unlimited
 	limit  int64
 	window int64 // the peer may still send this much
 	queued int64 // received, not read
+	held   int64 // taken from memory
+	closed bool  // nothing more is received
 }
 
 // arrived takes the payload of a DATA frame from the window. It reports whether
@@ -37,20 +48,97 @@ func (f *connInflow) arrived(n int) bool {
 }
 
 // consumed says that n bytes need no memory any more. It returns the
-// WINDOW_UPDATE that is due, or 0. One is due when a quarter of the limit can be
-// given, or as much as the peer has left: so no peer waits for credit that is there.
+// WINDOW_UPDATE that is due, or 0.
 func (f *connInflow) consumed(n int) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.queued -= int64(n)
-	return f.refill()
+	give := f.refill()
+	f.settle()
+	return give
 }
 
+// refill tops the window up. An update is due when a quarter of the working window can be
+// given, or as much as the peer has left: so no peer waits for credit that is there.
 func (f *connInflow) refill() int64 {
-	n := f.limit - f.queued - f.window
-	if n <= 0 || n < f.limit/4 && n < f.window {
+	if f.closed {
 		return 0
 	}
-	f.window += n
-	return n
+	working := min(workingWindow, f.limit)
+	n := min(working-f.window, f.limit-f.queued-f.window)
+	if n <= 0 || n < working/4 && n < f.window {
+		return 0
+	}
+	if need := f.beyond() + n - f.held; need > 0 && f.memory != nil {
+		f.held += f.memory.take(need)
+		n = min(n, f.held-f.beyond())
+	}
+	f.window += max(n, 0)
+	return max(n, 0)
 }
+
+// beyond is how much of what the connection may come to hold is beyond the initial window;
+// negative if it is less.
+func (f *connInflow) beyond() int64 {
+	if f.closed {
+		return f.queued - initialWindow
+	}
+	return f.window + f.queued - initialWindow
+}
+
+// settle gives back what is not needed any more, once it is worth it.
+func (f *connInflow) settle() {
+	excess := f.held - max(f.beyond(), 0)
+	if f.memory != nil && (excess >= memoryGrain || f.closed) {
+		f.held -= excess
+		f.memory.give(excess)
+	}
+}
+
+// close ends the window. What is queued keeps its memory until it is consumed.
+func (f *connInflow) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	f.settle()
+}
+
+// A Memory bounds what connections that share it hold: the bytes that were received and not
+// read, and those that peers may still send. When it runs out, a connection
+// still has the initial window, of 64 KiB; so the sum over n connections never exceeds the limit by more than
+// n times that.
+type Memory struct {
+	limit int64
+	used  atomic.Int64
+}
+
+const (
+	// memoryGrain is what is worth giving back.
+	memoryGrain = 1 << 20
+
+	// memoryShare bounds what a connection may take at once, to that part of what is
+	// left: so those that come first do not get everything.
+	memoryShare = 16
+)
+
+// NewMemory returns a Memory of so many bytes.
+func NewMemory(limit int64) *Memory { return &Memory{limit: limit} }
+
+// take returns how much of n may be held.
+func (m *Memory) take(n int64) int64 {
+	for {
+		used := m.used.Load()
+		n = min(n, (m.limit-used)/memoryShare)
+		if n <= 0 {
+			return 0
+		}
+		if m.used.CompareAndSwap(used, used+n) {
+			return n
+		}
+	}
+}
+
+func (m *Memory) give(n int64) { m.used.Add(-n) }
+
+// Used returns how much is held.
+func (m *Memory) Used() int64 { return m.used.Load() }
