@@ -81,38 +81,48 @@ func TestStallWithinFrame(t *testing.T) {
 				synctest.Wait()
 			}
 			payload := randomBytes(1, 60_000)
-			frame := appendFrameHeader(nil, len(payload), http2.FrameData, 0, 1)
-			p.write(string(frame) + string(payload[:20_000]))
 			var got []byte
+			var bufs, kept [][]byte
 			read := func() error {
 				buf := make([]byte, 64<<10)
 				n, err := s.Read(buf)
 				got = append(got, buf[:n]...)
-				kept := bytes.Clone(buf)
-				synctest.Wait()
-				if !bytes.Equal(buf, kept) {
-					t.Error("a buffer was written to after its Read returned")
-				}
+				bufs, kept = append(bufs, buf), append(kept, bytes.Clone(buf))
 				return err
 			}
-			start := time.Now()
-			for len(got) < 20_000 {
-				if err := read(); err != nil {
-					t.Fatal(err)
+			timeout := func() {
+				t.Helper()
+				start := time.Now()
+				s.SetReadDeadline(start.Add(time.Second))
+				if err := read(); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != time.Second {
+					t.Fatalf("read: %v after %v", err, time.Since(start))
+				}
+				s.SetReadDeadline(time.Time{})
+			}
+			receive := func(n int) {
+				t.Helper()
+				for len(got) < n {
+					if err := read(); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
+			// Nothing of the payload has come, but the Read's buffer is lent for it.
+			time.AfterFunc(time.Millisecond, func() { p.write(string(appendFrameHeader(nil, len(payload), http2.FrameData, 0, 1))) })
+			timeout()
+			p.write(string(payload[:20_000]))
+			start := time.Now()
+			receive(20_000)
 			if d := time.Since(start); d != 0 {
 				t.Errorf("what came was read after %v", d)
 			}
-			s.SetReadDeadline(time.Now().Add(time.Second)) // of a Read whose buffer is lent
-			if err := read(); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != time.Second {
-				t.Errorf("read: %v after %v", err, time.Since(start))
-			}
-			s.SetReadDeadline(time.Time{})
+			timeout()
 			go p.write(string(payload[20_000:]))
-			for len(got) < len(payload) {
-				if err := read(); err != nil {
-					t.Fatal(err)
+			receive(len(payload))
+			synctest.Wait()
+			for i := range bufs {
+				if !bytes.Equal(bufs[i], kept[i]) {
+					t.Error("a buffer was written to after its Read returned")
 				}
 			}
 			if !bytes.Equal(got, payload) {
