@@ -40,7 +40,7 @@ func (c *Conn) expectAnswer(s *Stream) {
 	if d <= 0 {
 		return
 	}
-	s.answerBy = time.Now().Add(d)
+	s.answerBy = time.Since(c.born) + d
 	if !c.answers.runs {
 		c.answers.set(d, c.checkAnswers)
 	}
@@ -59,18 +59,18 @@ func (c *Conn) overdue() []*Stream {
 	defer c.mu.Unlock()
 	c.answers.runs = false
 	var late []*Stream
-	now, next := time.Now(), time.Time{}
+	now, next := time.Since(c.born), time.Duration(0)
 	for _, s := range c.streams {
 		switch {
-		case s.answered || s.answerBy.IsZero():
-		case !now.Before(s.answerBy):
+		case s.answered || s.answerBy == 0:
+		case s.answerBy <= now:
 			late = append(late, s)
-		case next.IsZero() || s.answerBy.Before(next):
+		case next == 0 || s.answerBy < next:
 			next = s.answerBy
 		}
 	}
-	if !next.IsZero() {
-		c.answers.set(next.Sub(now), c.checkAnswers)
+	if next > 0 {
+		c.answers.set(next-now, c.checkAnswers)
 	}
 	return late
 }

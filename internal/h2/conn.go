@@ -32,6 +32,7 @@ type Conn struct {
 	inflow   connInflow
 	received atomic.Bool // something came since the keepalive looked
 	done     chan struct{}
+	born     time.Time
 
 	mu        sync.Mutex // guards what follows; never held together with a Stream.recv.mu
 	err       error      // why the connection ended
@@ -110,6 +111,7 @@ func makeConn(tr transport, cfg Config, handle func(*Stream)) *Conn {
 		handle:     handle,
 		log:        cfg.Logger,
 		done:       make(chan struct{}),
+		born:       time.Now(),
 		peer:       defaultPeerSettings(),
 		window:     initialWindow,
 		streams:    make(map[uint32]*Stream),

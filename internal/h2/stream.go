@@ -28,15 +28,19 @@ type Stream struct {
 	answered   bool // the response was sent or has come
 	status     int
 	response   http.Header
-	remoteEnd  bool      // the peer sent END_STREAM
-	readClosed bool      // CloseRead was called
-	over       bool      // both directions have ended
-	taken      bool      // Open returned it, or Accept was called
-	told       bool      // Config.StreamEnded was
-	cause      error     // why, if not by END_STREAM both ways
-	answerBy   time.Time // clients: when the answer must have come; zero if at any time
-	ctx        context.Context
-	cancel     context.CancelCauseFunc
+	remoteEnd  bool           // the peer sent END_STREAM
+	readClosed bool           // CloseRead was called
+	over       bool           // both directions have ended
+	taken      bool           // Open returned it, or Accept was called
+	told       bool           // Config.StreamEnded was
+	cause      error          // why, if not by END_STREAM both ways
+	answerBy   time.Duration  // clients: after Conn.born the answer must have come; 0 if at any time
+	context    *streamContext // nil until asked for
+}
+
+type streamContext struct {
+	context.Context
+	cancel context.CancelCauseFunc
 }
 
 var _ net.Conn = (*Stream)(nil)
@@ -82,8 +86,8 @@ func (s *Stream) finish(cause error) {
 	}
 	s.send.deadline.stop()
 	s.send.changed.Broadcast()
-	if s.cancel != nil {
-		s.cancel(cause)
+	if s.context != nil {
+		s.context.cancel(cause)
 	}
 }
 
@@ -381,13 +385,14 @@ func (s *Stream) ResponseHeader() http.Header {
 func (s *Stream) Context() context.Context {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	if s.ctx == nil {
-		s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	if s.context == nil {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		s.context = &streamContext{ctx, cancel}
 		if s.over {
-			s.cancel(s.cause)
+			cancel(s.cause)
 		}
 	}
-	return s.ctx
+	return s.context
 }
 
 // Ended reports whether both directions have ended.
