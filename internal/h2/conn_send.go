@@ -3,7 +3,6 @@ package h2
 import (
 	"encoding/binary"
 	"runtime"
-	"slices"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -93,7 +92,8 @@ func (o *outbox) overtake(start int) {
 	b := o.buf.b
 	n := len(b) - start
 	if o.urgent < start {
-		frame := slices.Clone(b[start:])
+		var space [256]byte // for nearly all
+		frame := append(space[:0], b[start:]...)
 		copy(b[o.urgent+n:], b[o.urgent:start])
 		copy(b[o.urgent:], frame)
 	}

@@ -45,10 +45,15 @@ var packPool = sync.Pool{New: func() any { return new(pack) }}
 // pieces are copied and packed, so that a byte does not pin a whole readBuffer:
 // memory is at most about five times the bytes.
 type recvQueue struct {
-	pieces []piece
-	head   int // pieces before it are read
+	pieces []piece // of a fewPieces, unless there were more; nil while the queue is empty
+	head   int     // pieces before it are read
 	size   int
 }
+
+// fewPieces is the room that most queues need. It is pooled, so that an empty queue holds nothing.
+type fewPieces [8]piece
+
+var piecesPool = sync.Pool{New: func() any { return new(fewPieces) }}
 
 // A piece lies in a shared readBuffer or in a pack of its own.
 type piece struct {
@@ -60,6 +65,9 @@ type piece struct {
 // push appends b, which lies in buf.
 func (q *recvQueue) push(b []byte, buf *readBuffer) {
 	q.size += len(b)
+	if q.pieces == nil {
+		q.pieces = piecesPool.Get().(*fewPieces)[:0]
+	}
 	if len(b) >= packSize {
 		buf.retain()
 		q.pieces = append(q.pieces, piece{b: b, shared: buf})
@@ -101,7 +109,10 @@ func (q *recvQueue) pop() {
 	q.head++
 	switch {
 	case q.head == len(q.pieces):
-		q.pieces, q.head = q.pieces[:0], 0
+		if cap(q.pieces) == len(fewPieces{}) {
+			piecesPool.Put((*fewPieces)(q.pieces[:cap(q.pieces)]))
+		}
+		q.pieces, q.head = nil, 0
 	case q.head >= 64 && q.head > len(q.pieces)/2:
 		// A queue that never runs empty must not grow for ever.
 		n := copy(q.pieces, q.pieces[q.head:])
