@@ -2,9 +2,11 @@ package hbone
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 )
 
@@ -43,8 +45,10 @@ type Listener struct {
 	cfg      ListenConfig
 	requests chan *pending // unbuffered: handlers are the queue
 	waiting  atomic.Int64  // handlers in enqueue
-	done     chan struct{} // Serve returned
-	err      error         // set before done
+	draining chan struct{} // the listener beneath is closed
+	done     chan struct{} // nothing comes any more
+	end      sync.Once
+	err      error // set before done
 }
 
 var _ net.Listener = (*Listener)(nil)
@@ -62,6 +66,7 @@ func Listen(l net.Listener, cfg ListenConfig) *Listener {
 		inner:    l,
 		cfg:      cfg,
 		requests: make(chan *pending),
+		draining: make(chan struct{}),
 		done:     make(chan struct{}),
 	}
 	ln.server = Server{
@@ -72,10 +77,21 @@ func Listen(l net.Listener, cfg ListenConfig) *Listener {
 		Logger:  cfg.Logger,
 	}
 	go func() {
-		ln.err = ln.server.Serve(context.Background(), l)
-		close(ln.done)
+		err := ln.server.Serve(context.Background(), l)
+		close(ln.draining)
+		if !errors.Is(err, ErrClosed) { // else Close or Shutdown is at it
+			ln.finish(err)
+		}
 	}()
 	return ln
+}
+
+// finish makes Accept return err.
+func (ln *Listener) finish(err error) {
+	ln.end.Do(func() {
+		ln.err = err
+		close(ln.done)
+	})
 }
 
 // Accept waits for a stream, answers it with status 200, and returns it; the
@@ -125,24 +141,38 @@ func (ln *Listener) enqueue(r *Request) {
 	select {
 	case ln.requests <- p:
 		<-p.answered
-	case <-ln.done:
-		_ = r.Reject(http.StatusServiceUnavailable)
+	case <-ln.draining:
+		ln.enqueueLate(p)
 	case <-r.Context().Done():
+	}
+}
+
+// enqueueLate takes a stream that was under way when the listener was closed:
+// it is served if somebody still waits in Accept.
+func (ln *Listener) enqueueLate(p *pending) {
+	select {
+	case ln.requests <- p:
+		<-p.answered
+	default:
+		_ = p.Reject(http.StatusServiceUnavailable)
 	}
 }
 
 // Close stops listening and cuts all streams. It may be called more than once.
 func (ln *Listener) Close() error {
 	err := ln.server.Close()
-	<-ln.done
+	<-ln.draining
+	ln.finish(ErrClosed)
 	return err
 }
 
 // Shutdown stops listening, lets accepted streams finish, and closes. When ctx
-// ends first, it cuts what is left and returns ctx's error.
+// ends first, it cuts what is left and returns ctx's error. Until it is done,
+// Accept goes on, for streams that clients opened before they heard of it.
 func (ln *Listener) Shutdown(ctx context.Context) error {
 	err := ln.server.Shutdown(ctx)
-	<-ln.done
+	<-ln.draining
+	ln.finish(ErrClosed)
 	return err
 }
 
