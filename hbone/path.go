@@ -1,10 +1,6 @@
 package hbone
 
-import (
-	"net"
-	"net/http"
-	"strings"
-)
+import "net/http"
 
 // A Path is the way to a destination: one HBONE server after the other. One
 // hop is plain HBONE. Two hops are double HBONE, through the gateway of
@@ -92,18 +88,4 @@ func (h Hop) check(first, last bool) (field string, err error) {
 		return "TunnelHeader", errLastTunnelHeader
 	}
 	return "Authority", checkAuthority(h.Authority)
-}
-
-// checkAuthority asks for host:port. RFC 9113 §8.5: the authority of a CONNECT
-// "contains the host and port to connect to"; servers answer anything else
-// with 400.
-func checkAuthority(authority string) error {
-	host, port, err := net.SplitHostPort(authority)
-	if err != nil || host == "" || port == "" {
-		return errAuthority
-	}
-	if strings.ContainsFunc(authority, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return errAuthority
-	}
-	return nil
 }

@@ -14,7 +14,8 @@ type Request struct {
 }
 
 // Authority returns the :authority: where the client wants to go. It is as
-// sent, and must not be trusted to be one that we serve, nor to be well formed.
+// sent: host:port, with an IPv6 address in brackets and a port number. It must
+// not be trusted to be one that we serve.
 func (r *Request) Authority() string { return r.conn.stream.Authority() }
 
 // Header returns the header of the CONNECT. It must not be changed.

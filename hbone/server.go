@@ -25,7 +25,8 @@ type Server struct {
 
 	// Handler answers each CONNECT, in a goroutine of its own: by
 	// Request.Accept or Request.Reject. A request that it leaves unanswered
-	// gets status 500. If nil, all get 404.
+	// gets status 500. If nil, all get 404. A CONNECT whose authority is not
+	// host:port gets 400 without it.
 	Handler func(*Request)
 
 	// MaxStreams is how many streams a tunnel may have; more are refused, and
@@ -296,6 +297,11 @@ func (s *Server) debug(msg string, args ...any) {
 // handle is called by the engine for each CONNECT.
 func (s *Server) handle(tunnel *serverTunnel, stream *h2.Stream) {
 	r := &Request{Conn{stream: stream, server: tunnel}}
+	if err := checkAuthority(r.Authority()); err != nil {
+		s.debug("bad authority", "authority", fmt.Sprintf("%.300q", r.Authority()), "error", err)
+		_ = r.Reject(http.StatusBadRequest)
+		return
+	}
 	if s.Handler == nil {
 		_ = r.Reject(http.StatusNotFound)
 		return

@@ -273,7 +273,6 @@ func TestAuthority(t *testing.T) {
 		{"unknown address", "10.96.0.99:80", clientID, "", 404},
 		{"a pod's address", "10.1.0.10:15008", clientID, "", 404},
 		{"another port", reviews + ":81", clientID, "", 404},
-		{"no port number", reviews + ":http", clientID, "", 400},
 		{"no backend", "empty.app:80", clientID, "", 503},
 		{"backend down", "down.app:80", clientID, "", 503},
 		{"backend without HBONE", "plain.app:80", clientID, "", 503},
