@@ -93,7 +93,7 @@ func ExampleTransport_Dialer() {
 				pod.Close()
 				return
 			}
-			_, _ = hbone.Relay(r.Context(), conn, pod)
+			_, _ = hbone.Relay(ctx, conn, pod)
 		},
 	}
 	l := exampleListen()

@@ -29,7 +29,8 @@ type RelayStats struct {
 //     other side: by RST_STREAM on a *Conn, by RST on TCP.
 //   - A side that takes no more data (a failing Write) may still send, until
 //     it ends.
-//   - The end of ctx aborts both.
+//   - The end of ctx aborts both. It must not be a Request's Context: that ends
+//     with the stream, before the last bytes that came on it are passed on.
 //
 // The error is the first of these that was not clean, and nil after two clean
 // ends. There is no time limit: cancel ctx to end a relay that is idle.

@@ -144,7 +144,7 @@ func (g *gateway) forward(r *hbone.Request) {
 		nc.Close()
 		return
 	}
-	_, _ = hbone.Relay(r.Context(), conn, nc)
+	_, _ = hbone.Relay(context.Background(), conn, nc)
 }
 
 func (g *gateway) next(service string) string {
