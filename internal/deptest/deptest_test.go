@@ -25,6 +25,7 @@ type rule struct {
 
 var importTable = []rule{
 	{"hbone", []string{"golang.org/x/net/http2", "golang.org/x/sys"}},
+	{"hbone/hbonetest", []string{"golang.org/x/net/http2"}},
 	{"identity", []string{
 		"github.com/spiffe/go-spiffe/v2/spiffeid", "github.com/spiffe/go-spiffe/v2/svid/x509svid", "github.com/spiffe/go-spiffe/v2/bundle",
 	}},
@@ -51,6 +52,8 @@ var bans = []struct{ pkg, banned, reason string }{
 	{"hbone", "google.golang.org/grpc", "a proxy that only tunnels must not link gRPC"},
 	{"hbone", "google.golang.org/protobuf", "a proxy that only tunnels must not link protobuf"},
 	{"hbone", "github.com/spiffe/go-spiffe/v2", "credentials are the caller's choice; hbone knows an interface"},
+	{"hbone", "testing", "the conformance suite is a package of its own"},
+	{"hbone/hbonetest", module + "/internal/h2", "a suite that shares the engine cannot judge it"},
 	{"identity", "google.golang.org/grpc", "the Workload API client is the caller's choice; its X509Source satisfies our interface"},
 	{"identity/authz", "google.golang.org/grpc", "checking a policy needs no network"},
 	{"scope", "k8s.io/api", "selectors need apimachinery only"},
@@ -120,6 +123,7 @@ func TestTableCanFail(t *testing.T) {
 		{"identity/authz", "google.golang.org/grpc", false},
 		{"dnsproxy/nds", module + "/internal/pb/nds/v1", true},
 		{"hbone/sni", module + "/lb", false},
+		{"hbone/hbonetest", module + "/hbone", false},
 	}
 	for _, tt := range tests {
 		r, ok := ruleFor(tt.pkg)

@@ -107,6 +107,9 @@ func (ca *CA) IssueLeaf(l Leaf) tls.Certificate {
 // ID returns the whole SPIFFE ID for a path in the trust domain of ca.
 func (ca *CA) ID(path string) string { return ca.uri(path).String() }
 
+// Root returns the trust anchor of ca.
+func (ca *CA) Root() *x509.Certificate { return ca.root }
+
 // Pool holds the root of ca.
 func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
