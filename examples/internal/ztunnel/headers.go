@@ -48,15 +48,22 @@ func tunnelHeader(source *endpoints.Workload) http.Header {
 
 // streamHeader goes with the CONNECT of one connection.
 func streamHeader(source *endpoints.Workload, client net.Addr, service *endpoints.ServiceEntry) http.Header {
-	forwarded := `for="` + client.String() + `"`
-	if service != nil {
-		forwarded += ";host=" + service.Hostname
-	}
 	return http.Header{
 		baggageHeader:     {baggage(source)},
-		forwardedHeader:   {forwarded},
+		forwardedHeader:   {forwarded(client, service)},
 		traceparentHeader: {traceparent()},
 	}
+}
+
+// forwarded says who connects, and to which service if that is known, as
+// ztunnel does: the host is not quoted, so one that would have to be is left
+// out.
+func forwarded(client net.Addr, service *endpoints.ServiceEntry) string {
+	value := `for="` + client.String() + `"`
+	if service != nil && !strings.ContainsFunc(service.Hostname, func(c rune) bool { return unfit(c) || c == '"' }) {
+		value += ";host=" + service.Hostname
+	}
+	return value
 }
 
 // traceparent begins a W3C trace that is not sampled, as ztunnel does.
