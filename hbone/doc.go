@@ -52,6 +52,11 @@
 // another try makes sense. Errors unwrap to what the standard library has:
 // net.ErrClosed, os.ErrDeadlineExceeded, context.Canceled, syscall.ECONNRESET.
 //
+// # The protocol
+//
+// docs/hbone-spec.md specifies it, and package hbonetest holds implementations
+// to that.
+//
 // # What it does not do
 //
 // It does not choose hops, endpoints or headers: it dials the path that it is

@@ -1,0 +1,116 @@
+package hbonetest
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A specRule is a rule as docs/hbone-spec.md has it.
+type specRule struct {
+	name  string
+	tests []string // of this package
+}
+
+var (
+	anchor  = regexp.MustCompile(`<a id="([a-z0-9-]+)"></a>`)
+	heading = regexp.MustCompile(`^### (\d+)\.(\d+) ([a-z0-9-]+)$`)
+	mention = regexp.MustCompile("`(Test(?:Client|Server)/[a-z0-9-]+)`")
+	link    = regexp.MustCompile(`\]\(#([a-z0-9-]+)\)`)
+)
+
+// readSpec reads the rules of the specification, and checks their form.
+func readSpec(t *testing.T) (rules []specRule, links []string) {
+	text, err := os.ReadFile("../../docs/hbone-spec.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pending := ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		if m := anchor.FindStringSubmatch(line); m != nil {
+			pending = m[1]
+		}
+		if m := heading.FindStringSubmatch(line); m != nil {
+			if m[3] != pending {
+				t.Errorf("rule %s.%s %s has the anchor %q", m[1], m[2], m[3], pending)
+			}
+			rules = append(rules, specRule{name: m[3]})
+		}
+		for _, m := range link.FindAllStringSubmatch(line, -1) {
+			links = append(links, m[1])
+		}
+		if strings.HasPrefix(line, "**Tests**: ") && len(rules) > 0 {
+			last := &rules[len(rules)-1]
+			last.tests = append(last.tests, "") // there is such a line
+			for _, m := range mention.FindAllStringSubmatch(line, -1) {
+				last.tests = append(last.tests, m[1])
+			}
+		}
+	}
+	return rules, links
+}
+
+// TestSpecificationNamesTheTests: every rule that is tested says so, every
+// test is of a rule, and every rule says how it is tested or why not.
+func TestSpecificationNamesTheTests(t *testing.T) {
+	rules, links := readSpec(t)
+	want := map[string][]string{}
+	for _, tt := range allTests() {
+		if tt.role&asClient != 0 {
+			want[tt.rule] = append(want[tt.rule], "TestClient/"+tt.rule)
+		}
+		if tt.role&asServer != 0 {
+			want[tt.rule] = append(want[tt.rule], "TestServer/"+tt.rule)
+		}
+	}
+	seen := map[string]bool{}
+	for _, r := range rules {
+		if seen[r.name] {
+			t.Errorf("rule %s is there twice", r.name)
+		}
+		seen[r.name] = true
+		if len(r.tests) == 0 {
+			t.Errorf("rule %s says nothing of tests", r.name)
+			continue
+		}
+		slices.Sort(want[r.name])
+		for _, name := range slices.Compact(want[r.name]) {
+			if !slices.Contains(r.tests, name) {
+				t.Errorf("rule %s does not name %s", r.name, name)
+			}
+		}
+		for _, name := range r.tests[1:] {
+			if _, rule, _ := strings.Cut(name, "/"); !slices.Contains(want[rule], name) {
+				t.Errorf("rule %s names %s, which is no test", r.name, name)
+			}
+		}
+	}
+	for rule := range want {
+		if !seen[rule] {
+			t.Errorf("tests are named after %s, which is no rule of the specification", rule)
+		}
+	}
+	for _, to := range links {
+		if !seen[to] {
+			t.Errorf("the specification links to #%s, which it does not have", to)
+		}
+	}
+}
+
+// TestNamesAreUnique: known failures are listed by name.
+func TestNamesAreUnique(t *testing.T) {
+	seen := map[string]bool{}
+	for _, tt := range allTests() {
+		for _, r := range []role{asClient, asServer} {
+			if key := fmt.Sprint(r, " ", tt.fullName()); tt.role&r != 0 && seen[key] {
+				t.Errorf("two tests are named %s", tt.fullName())
+			} else if tt.role&r != 0 {
+				seen[key] = true
+			}
+		}
+	}
+}
