@@ -42,6 +42,7 @@ var importTable = []rule{
 	{"dnsproxy", []string{"github.com/miekg/dns", "golang.org/x/net/ipv4", "golang.org/x/net/ipv6", "golang.org/x/sys"}},
 	{"dnsproxy/nds", []string{"dnsproxy", "google.golang.org/protobuf"}},
 	{"lb", nil},
+	{"internal/bench", []string{"hbone", "golang.org/x/sys"}},
 	// What all packages stand on must not stand on them.
 	{"internal", []string{"golang.org/x/net/http2", "golang.org/x/sys", "google.golang.org/protobuf"}},
 }
