@@ -56,6 +56,10 @@ type Config struct {
 	// its directions have ended: once, without locks held. It must not block. It may be nil.
 	StreamEnded func(*Stream)
 
+	// AnyMethod gives requests of every method to a server's handler, not CONNECT
+	// alone. It is for conformance suites, which ask by GET.
+	AnyMethod bool
+
 	// Logger hears why connections fail, at debug level. If nil, silence.
 	Logger *slog.Logger
 }

@@ -261,7 +261,7 @@ func (c *Conn) handleRequest(r *reader, h frameHeader, l *headerList) error {
 	if fault := l.checkRequest(); fault != "" { // RFC 9113 §8.1.1
 		return streamError(h.id, http2.ErrCodeProtocol, fault)
 	}
-	if l.pseudo[method] != http.MethodConnect {
+	if l.pseudo[method] != http.MethodConnect && !c.cfg.AnyMethod {
 		return c.respondOnly(r, h, http.StatusBadRequest) // as ztunnel does
 	}
 	limit := c.cfg.maxConcurrentStreams()

@@ -391,6 +391,18 @@ func TestNonConnectIsRefused(t *testing.T) {
 	})
 }
 
+func TestAnyMethod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := playClient(t, Config{AnyMethod: true}, echo)
+		p.headers(1, true, ":method", "GET", ":scheme", "https", ":path", "/", ":authority", "a")
+		p.wantStatus(1, 200, false)
+		p.wantData(1, "", true)
+		p.headers(3, true, ":method", "GET", ":scheme", "https", ":authority", "a")
+		p.wantReset(3, http2.ErrCodeProtocol) // a method that needs a :path
+		p.wantAlive()
+	})
+}
+
 func TestHandlerMustAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, c := playClient(t, Config{}, func(s *Stream) {
