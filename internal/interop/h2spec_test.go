@@ -108,7 +108,7 @@ func serveAnyMethod(t *testing.T) *net.TCPAddr {
 				return
 			}
 			// h2spec takes it that no larger frames are allowed than every peer must.
-			c, err := h2.NewServer(nc, h2.Config{AnyMethod: true, MaxFrameSize: 16 << 10}, answer)
+			c, err := h2.NewServer(nc, h2.Config{AnyMethod: true, MaxFrameSize: 16 << 10}, answerAny)
 			if err != nil {
 				t.Error(err)
 				return
@@ -119,7 +119,7 @@ func serveAnyMethod(t *testing.T) *net.TCPAddr {
 	return l.Addr().(*net.TCPAddr)
 }
 
-func answer(s *h2.Stream) {
+func answerAny(s *h2.Stream) {
 	defer s.Close()
 	if s.Accept(nil) != nil {
 		return

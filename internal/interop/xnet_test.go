@@ -1,0 +1,128 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// xnetClient makes a client of golang.org/x/net/http2 for the server at addr,
+// one hop.
+func (w *World) xnetClient(t testing.TB, addr string, tr *http2.Transport) DialFunc {
+	tr.TLSClientConfig = w.ca.ClientConfig(w.ca.Issue(clientID), serverID)
+	t.Cleanup(tr.CloseIdleConnections)
+	return func(ctx context.Context, authority string) (net.Conn, error) {
+		r, body := io.Pipe()
+		ctx, cancel := detach(ctx)
+		req := (&http.Request{
+			Method: http.MethodConnect,
+			URL:    &url.URL{Scheme: "https", Host: addr},
+			Host:   authority,
+			Header: make(http.Header),
+			Body:   r,
+		}).WithContext(ctx)
+		res, err := tr.RoundTrip(req)
+		if err != nil {
+			cancel()
+			return nil, err
+		}
+		if res.StatusCode != http.StatusOK {
+			res.Body.Close()
+			cancel()
+			return nil, fmt.Errorf("status %s", res.Status)
+		}
+		return &requestConn{body: body, res: res, cancel: cancel}, nil
+	}
+}
+
+// detach returns a context that ends with ctx only until the dial is done,
+// since a response's body ends with its request's context.
+func detach(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() != nil {
+		return ctx, func() {}
+	}
+	return context.WithCancel(context.WithoutCancel(ctx))
+}
+
+// A requestConn is a CONNECT of an HTTP client as a connection, as far as that goes.
+type requestConn struct {
+	body   *io.PipeWriter
+	res    *http.Response
+	cancel context.CancelFunc
+}
+
+func (c *requestConn) Read(p []byte) (int, error)  { return c.res.Body.Read(p) }
+func (c *requestConn) Write(p []byte) (int, error) { return c.body.Write(p) }
+func (c *requestConn) CloseWrite() error           { return c.body.Close() }
+
+func (c *requestConn) Close() error {
+	c.body.Close()
+	err := c.res.Body.Close()
+	c.cancel()
+	return err
+}
+
+func (c *requestConn) LocalAddr() net.Addr                { return nil }
+func (c *requestConn) RemoteAddr() net.Addr               { return nil }
+func (c *requestConn) SetDeadline(time.Time) error        { return errNoDeadline }
+func (c *requestConn) SetReadDeadline(time.Time) error    { return errNoDeadline }
+func (c *requestConn) SetWriteDeadline(t time.Time) error { return errNoDeadline }
+
+// xnetServer runs a server of golang.org/x/net/http2 that relays CONNECTs as well as
+// a handler can.
+func (w *World) xnetServer(t testing.TB, s *http2.Server) (addr string) {
+	l, err := listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := &http.Server{TLSConfig: w.istioTLS(), Handler: http.HandlerFunc(connectHandler)}
+	if err := http2.ConfigureServer(base, s); err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = base.ServeTLS(l, "", "") })
+	w.onClose(func() {
+		base.Close()
+		serving.Wait()
+	})
+	return l.Addr().String()
+}
+
+func connectHandler(w http.ResponseWriter, r *http.Request) {
+	tcp, err := dialTCP(r.Context(), "tcp", r.Host)
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	defer tcp.Close()
+	flush := http.NewResponseController(w).Flush
+	w.WriteHeader(http.StatusOK)
+	_ = flush()
+	var up sync.WaitGroup
+	up.Go(func() {
+		_, _ = io.Copy(tcp, r.Body)
+		_ = tcp.(*net.TCPConn).CloseWrite()
+	})
+	buf := make([]byte, chunk)
+	for {
+		n, err := tcp.Read(buf)
+		_, _ = w.Write(buf[:n])
+		_ = flush()
+		if err == io.EOF {
+			r.Body.Close() // or the handler, and so the response, may never end
+			up.Wait()
+			return
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
