@@ -35,6 +35,7 @@ require (
 
 replace github.com/eastwest-mesh/eastwest => ../..
 
+// Versions that istio.io/istio builds with: those that its own go.mod names are not all published.
 replace istio.io/api => istio.io/api v1.31.0-alpha.1.0.20260819121012-5803fb6accf7
 
 replace istio.io/client-go => istio.io/client-go v1.31.0-alpha.0.0.20260807010324-676a810f2c1f

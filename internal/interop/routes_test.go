@@ -1,10 +1,8 @@
 package interop
 
 import (
+	"slices"
 	"testing"
-	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // A route is a pair of peers, at least one of them ours, and what is known to
@@ -30,18 +28,16 @@ var istioServerFails = map[string]error{
 	"nobody listens":         errAnsweredNil, // it sends 200 before it dials
 }
 
-// xnetClientFails are those of the client of golang.org/x/net/http2, as a
-// connection. The abort of a stream it reports.
-var xnetClientFails = map[string]error{
-	"deadline": errNoDeadline, // a body has none
+// istioBothFails are those where only the gateway is ours.
+var istioBothFails = map[string]error{
+	"client ends first":      errNoHalfClose,
+	"application ends first": errTailLost,
+	"application aborts":     errCleanAbort,
+	"nobody listens":         errAnsweredNil,
+	"context":                errNoContext,
 }
 
-// xnetServerFails are those of the server of golang.org/x/net/http2.
-var xnetServerFails = map[string]error{
-	"application ends first": errTailLost, // a response ends when its handler does
-}
-
-var routes = []route{
+var routes = slices.Concat(xnetRoutes, []route{
 	{"pkg/hbone to Server", func(t testing.TB, w *World) DialFunc {
 		return w.IstioClient(must(w.Server())(t), 1)
 	}, istioClientFails},
@@ -51,6 +47,9 @@ var routes = []route{
 	{"pkg/hbone to nested Server", func(t testing.TB, w *World) DialFunc {
 		return w.IstioClient(must(w.NestedServer())(t), 2)
 	}, istioClientFails},
+	{"pkg/hbone to Gateway and pkg/hbone", func(t testing.TB, w *World) DialFunc {
+		return w.IstioClient(must(w.Gateway(must(w.IstioServer())(t)))(t), 2)
+	}, istioBothFails},
 	{"Transport to pkg/hbone", func(t testing.TB, w *World) DialFunc {
 		return w.Client(must(w.IstioServer())(t), 1)
 	}, istioServerFails},
@@ -60,30 +59,16 @@ var routes = []route{
 	{"Transport to Gateway and pkg/hbone", func(t testing.TB, w *World) DialFunc {
 		return w.Client(must(w.Gateway(must(w.IstioServer())(t)))(t), 2)
 	}, istioServerFails},
-	{"x/net/http2 to Server", func(t testing.TB, w *World) DialFunc {
-		return w.xnetClient(t, must(w.Server())(t), &http2.Transport{})
-	}, xnetClientFails},
-	{"x/net/http2 to Server, large frames and pings", func(t testing.TB, w *World) DialFunc {
-		return w.xnetClient(t, must(w.Server())(t), &http2.Transport{MaxReadFrameSize: 1 << 20, ReadIdleTimeout: time.Millisecond})
-	}, xnetClientFails},
-	{"Transport to x/net/http2", func(t testing.TB, w *World) DialFunc {
-		return w.Client(w.xnetServer(t, &http2.Server{}), 1)
-	}, xnetServerFails},
-	{"Transport to x/net/http2, small windows and few streams", func(t testing.TB, w *World) DialFunc {
-		return w.Client(w.xnetServer(t, &http2.Server{
-			MaxConcurrentStreams:         3,
-			MaxUploadBufferPerConnection: 1 << 16,
-			MaxUploadBufferPerStream:     1 << 10,
-			MaxReadFrameSize:             1 << 14,
-		}), 1)
-	}, xnetServerFails},
 	{"Transport to Server", func(t testing.TB, w *World) DialFunc {
 		return w.Client(must(w.Server())(t), 1)
 	}, nil},
 	{"Transport to Gateway and Server", func(t testing.TB, w *World) DialFunc {
 		return w.Client(must(w.Gateway(must(w.Server())(t)))(t), 2)
 	}, nil},
-}
+	{"Transport to nested Server", func(t testing.TB, w *World) DialFunc {
+		return w.Client(must(w.NestedServer())(t), 2)
+	}, nil},
+})
 
 // must takes an address and an error.
 func must(addr string, err error) func(testing.TB) string {

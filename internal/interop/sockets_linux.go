@@ -2,6 +2,7 @@ package interop
 
 import (
 	"context"
+	"iter"
 	"net"
 	"os"
 	"strconv"
@@ -47,23 +48,29 @@ func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
 // calmSockets sets the congestion control of all TCP sockets of the process:
 // pkg/hbone gives no way to do so for those that it dials. It returns its name.
 func calmSockets() (name string, err error) {
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return "", err
-	}
-	for _, e := range fds {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil || proto != unix.IPPROTO_TCP {
-			continue // not a TCP socket, or closed meanwhile
-		}
+	for fd := range tcpSockets() {
 		if name, err = setCongestionControl(fd); err != nil {
 			return "", err
 		}
 	}
 	return name, nil
+}
+
+// tcpSockets yields the process's TCP sockets, and their congestion control.
+func tcpSockets() iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		fds, _ := os.ReadDir("/proc/self/fd")
+		for _, e := range fds {
+			fd, err := strconv.Atoi(e.Name())
+			if err != nil {
+				continue
+			}
+			name, err := unix.GetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+			if err == nil && !yield(fd, name) { // an error: something else, or closed meanwhile
+				return
+			}
+		}
+	}
 }
 
 // cpuTime is what the process has used, kernel time included.

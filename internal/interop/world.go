@@ -2,7 +2,6 @@ package interop
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -129,15 +128,4 @@ func (w *World) Client(addr string, hops int) DialFunc {
 		}
 		return conn, nil
 	}
-}
-
-// A Route is a client, and servers that lead to the application.
-type Route struct {
-	Client, Servers string
-	Hops            int
-	Dial            DialFunc
-}
-
-func (r Route) String() string {
-	return fmt.Sprintf("hops=%d/client=%s/servers=%s", r.Hops, r.Client, r.Servers)
 }

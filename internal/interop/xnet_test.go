@@ -1,3 +1,4 @@
+//nolint:staticcheck // deprecated, and still what pkg/hbone and others are made of
 package interop
 
 import (
@@ -13,6 +14,37 @@ import (
 
 	"golang.org/x/net/http2"
 )
+
+// xnetClientFails are those of the client of golang.org/x/net/http2, as a
+// connection. The abort of a stream it reports.
+var xnetClientFails = map[string]error{
+	"deadline": errNoDeadline, // a body has none
+}
+
+// xnetServerFails are those of the server of golang.org/x/net/http2.
+var xnetServerFails = map[string]error{
+	"application ends first": errTailLost, // a response ends when its handler does
+}
+
+var xnetRoutes = []route{
+	{"x/net/http2 to Server", func(t testing.TB, w *World) DialFunc {
+		return w.xnetClient(t, must(w.Server())(t), &http2.Transport{})
+	}, xnetClientFails},
+	{"x/net/http2 to Server, large frames and pings", func(t testing.TB, w *World) DialFunc {
+		return w.xnetClient(t, must(w.Server())(t), &http2.Transport{MaxReadFrameSize: 1 << 20, ReadIdleTimeout: time.Millisecond})
+	}, xnetClientFails},
+	{"Transport to x/net/http2", func(t testing.TB, w *World) DialFunc {
+		return w.Client(w.xnetServer(t, &http2.Server{}), 1)
+	}, xnetServerFails},
+	{"Transport to x/net/http2, small windows and few streams", func(t testing.TB, w *World) DialFunc {
+		return w.Client(w.xnetServer(t, &http2.Server{
+			MaxConcurrentStreams:         3,
+			MaxUploadBufferPerConnection: 1 << 16,
+			MaxUploadBufferPerStream:     1 << 10,
+			MaxReadFrameSize:             1 << 14,
+		}), 1)
+	}, xnetServerFails},
+}
 
 // xnetClient makes a client of golang.org/x/net/http2 for the server at addr,
 // one hop.
