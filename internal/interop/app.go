@@ -20,7 +20,8 @@ const (
 	take   command = 'T' // reads length bytes, answers with their checksum in 8 bytes
 	give   command = 'G' // sends length bytes of payload
 	answer command = 'A' // reads to the end, then sends back all of it: a client's half-close
-	bye    command = 'B' // says "bye" and ends, then reads to the end: a server's half-close
+	bye    command = 'B' // says "bye" and ends, then reports to Ends: a server's half-close
+	report command = 'R' // says "ok", reads to the end, and reports to Ends
 	crash  command = 'C' // sends length bytes, waits for one more, and aborts by RST
 )
 
@@ -28,14 +29,20 @@ const commandSize = 1 + 8
 
 // An App is a TCP server behind the tunnels. A connection gives it one command.
 type App struct {
-	// Tails are what came after the "bye" of each such connection.
-	Tails chan []byte
+	// Ends are those of connections that report.
+	Ends chan End
 
 	verify   bool
 	listener net.Listener
 	serving  sync.WaitGroup
 	mu       sync.Mutex
 	conns    map[net.Conn]bool // nil: closed
+}
+
+// An End is what a connection brought in the end, and the error if it was not clean.
+type End struct {
+	Data []byte
+	Err  error
 }
 
 // NewApp starts an App on loopback. With verify it makes checksums of what it takes.
@@ -45,7 +52,7 @@ func NewApp(verify bool) (*App, error) {
 		return nil, err
 	}
 	a := &App{
-		Tails:    make(chan []byte, 16),
+		Ends:     make(chan End, 16),
 		verify:   verify,
 		listener: l,
 		conns:    make(map[net.Conn]bool),
@@ -129,6 +136,11 @@ func (a *App) serve(c *net.TCPConn) error {
 		return err
 	case bye:
 		return a.serveBye(c)
+	case report:
+		if _, err := io.WriteString(c, "ok"); err != nil {
+			return err
+		}
+		return a.serveReport(c)
 	case crash:
 		return serveCrash(c, n)
 	}
@@ -155,8 +167,12 @@ func (a *App) serveBye(c *net.TCPConn) error {
 	if err := c.CloseWrite(); err != nil {
 		return err
 	}
-	tail, err := io.ReadAll(c)
-	a.Tails <- tail
+	return a.serveReport(c)
+}
+
+func (a *App) serveReport(c *net.TCPConn) error {
+	b, err := io.ReadAll(c)
+	a.Ends <- End{b, err}
 	return err
 }
 

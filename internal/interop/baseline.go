@@ -22,8 +22,12 @@ func (w *World) TLSServer(id, backend string) (addr string, err error) {
 	if err != nil {
 		return "", err
 	}
-	cfg := baselineTLS(w.ca.ServerConfig(w.ca.Issue(id), clientID))
-	w.onClose(func() { l.Close() })
+	cfg := baselineTLS(w.serverTLS(id))
+	ctx, cancel := context.WithCancel(context.Background())
+	w.onClose(func() {
+		cancel()
+		l.Close()
+	})
 	w.serving.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -31,12 +35,12 @@ func (w *World) TLSServer(id, backend string) (addr string, err error) {
 				return
 			}
 			w.serving.Go(func() {
-				tcp, err := dialTCP(context.Background(), "tcp", backend)
+				tcp, err := dialTCP(ctx, "tcp", backend)
 				if err != nil {
 					c.Close()
 					return
 				}
-				_, _ = hbone.Relay(context.Background(), tls.Server(c, cfg), tcp)
+				_, _ = hbone.Relay(ctx, tls.Server(c, cfg), tcp)
 			})
 		}
 	})

@@ -27,6 +27,7 @@ var behaviours = []behaviour{
 	{"many streams", testManyStreams},
 	{"client ends first", testClientEndsFirst},
 	{"application ends first", testApplicationEndsFirst},
+	{"client aborts", testClientAborts},
 	{"application aborts", testApplicationAborts},
 	{"nobody listens", testNobodyListens},
 	{"deadline", testDeadline},
@@ -67,6 +68,7 @@ func checkFailure(t *testing.T, err, known error) {
 
 // What peers are known to do wrong.
 var (
+	errNoAbort     = errors.New("the client has no Abort")
 	errNoHalfClose = errors.New("the client has no CloseWrite")
 	errTailLost    = errors.New("what was sent after the application ended its direction is lost")
 	errCleanAbort  = errors.New("an abort reads as a clean end")
@@ -203,10 +205,46 @@ func testApplicationEndsFirst(ctx context.Context, w *World, dial DialFunc) erro
 	}
 	_, writeErr := c.Write([]byte("good bye"))
 	closeErr := c.Close()
-	if tail := <-w.App.Tails; string(tail) != "good bye" {
-		return fmt.Errorf("%w: the application read %q (Write: %v, Close: %v)", errTailLost, tail, writeErr, closeErr)
+	end, err := endOf(ctx, w)
+	if err == nil && string(end.Data) != "good bye" {
+		err = fmt.Errorf("%w: the application read %q (Write: %v, Close: %v)", errTailLost, end.Data, writeErr, closeErr)
 	}
-	return nil
+	return err
+}
+
+// endOf waits for the application to report.
+func endOf(ctx context.Context, w *World) (End, error) {
+	select {
+	case end := <-w.App.Ends:
+		return end, nil
+	case <-ctx.Done():
+		return End{}, ctx.Err()
+	}
+}
+
+// testClientAborts wants an application to tell an abort from an end.
+func testClientAborts(ctx context.Context, w *World, dial DialFunc) error {
+	c, err := open(ctx, w, dial)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	a, ok := c.(interface{ Abort(cause error) })
+	if !ok {
+		return errNoAbort
+	}
+	if err := ask(c, report, 0); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(c, make([]byte, len("ok"))); err != nil {
+		return err
+	}
+	a.Abort(nil)
+	end, err := endOf(ctx, w)
+	if err == nil && end.Err == nil {
+		err = errCleanAbort
+	}
+	return err
 }
 
 // testApplicationAborts wants the RST of an application to be told from its FIN.

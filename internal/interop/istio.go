@@ -23,7 +23,7 @@ var quietIstio = sync.OnceFunc(func() {
 func (w *World) IstioServer() (addr string, err error) {
 	s := istio.NewServer()
 	s.Protocols.SetHTTP2(true)
-	return w.serveIstio(s)
+	return w.serveIstio(s, serverID)
 }
 
 // IstioDoubleServer runs pkg/hbone's double server. Of the inner server, which
@@ -31,21 +31,19 @@ func (w *World) IstioServer() (addr string, err error) {
 // the same reason, that must come from a callback to offer h2.
 func (w *World) IstioDoubleServer() (addr string, err error) {
 	s := istio.NewDoubleHBONEServer(&tls.Config{
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return w.istioTLS(), nil },
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return w.serverTLS(serverID), nil },
 	})
 	s.Protocols.SetHTTP2(true)
-	return w.serveIstio(s)
+	return w.serveIstio(s, serverID)
 }
 
-func (w *World) istioTLS() *tls.Config { return w.ca.ServerConfig(w.ca.Issue(serverID), clientID) }
-
-func (w *World) serveIstio(s *http.Server) (addr string, err error) {
+func (w *World) serveIstio(s *http.Server, id string) (addr string, err error) {
 	quietIstio()
 	l, err := listen()
 	if err != nil {
 		return "", err
 	}
-	s.TLSConfig = w.istioTLS()
+	s.TLSConfig = w.serverTLS(id)
 	w.serving.Go(func() { _ = s.ServeTLS(l, "", "") })
 	w.onClose(func() { s.Close() })
 	return l.Addr().String(), nil

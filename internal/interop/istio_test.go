@@ -42,7 +42,7 @@ func TestIstioHeader(t *testing.T) {
 // [World.IstioDoubleServer], pkg/hbone's servers do not offer h2 over TLS.
 func TestIstioServersWithoutHTTP2(t *testing.T) {
 	w := newWorld(t)
-	double := istio.NewDoubleHBONEServer(w.istioTLS())
+	double := istio.NewDoubleHBONEServer(w.serverTLS(serverID))
 	double.Protocols.SetHTTP2(true)
 	tests := []struct {
 		name   string
@@ -54,7 +54,7 @@ func TestIstioServersWithoutHTTP2(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := w.Client(must(w.serveIstio(tt.server))(t), tt.hops)(t.Context(), w.Authority())
+			_, err := w.Client(must(w.serveIstio(tt.server, serverID))(t), tt.hops)(t.Context(), w.Authority())
 			wantHop(t, err, tt.hops-1, hbone.PhaseTLS)
 			if !strings.Contains(err.Error(), "no application protocol") {
 				t.Errorf("%v; want the alert that there is no application protocol", err)
@@ -80,7 +80,7 @@ func TestIstioServerDrains(t *testing.T) {
 	w := newWorld(t)
 	s := istio.NewServer()
 	s.Protocols.SetHTTP2(true)
-	dial := w.Client(must(w.serveIstio(s))(t), 1)
+	dial := w.Client(must(w.serveIstio(s, serverID))(t), 1)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, err := open(ctx, w, dial)
@@ -111,4 +111,28 @@ func wantHop(t *testing.T, err error, hop int, phase hbone.Phase) *hbone.HopErro
 		t.Fatalf("error %v; want one of hop %d, phase %s", err, hop, phase)
 	}
 	return he
+}
+
+// TestIdentities: neither end takes the other for anybody whom it does not expect.
+func TestIdentities(t *testing.T) {
+	const stranger = "/ns/other/sa/stranger"
+	t.Run("pkg/hbone's client", func(t *testing.T) {
+		w := newWorld(t)
+		d := istio.NewDialer(istio.Config{
+			ProxyAddress: must(w.Server())(t),
+			TLS:          w.ca.ClientConfig(w.ca.Issue(stranger), serverID),
+		})
+		if c, err := d.Dial("tcp", w.Authority()); err == nil {
+			c.Close()
+			t.Error("our server lets a stranger in")
+		}
+	})
+	t.Run("pkg/hbone's server", func(t *testing.T) {
+		w := newWorld(t)
+		s := istio.NewServer()
+		s.Protocols.SetHTTP2(true)
+		addr := must(w.serveIstio(s, stranger))(t)
+		_, err := w.Client(addr, 1)(t.Context(), w.Authority())
+		wantHop(t, err, 0, hbone.PhaseTLS)
+	})
 }

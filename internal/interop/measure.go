@@ -196,7 +196,7 @@ func pingPong(ctx context.Context, w *World, dial DialFunc, n int, timed func(fu
 		}
 	}
 	taken := make(latencies, 0, n)
-	return taken[:n], timed(func() error {
+	err = timed(func() error {
 		for range n {
 			start := time.Now()
 			if err := roundTrip(conns[0], buf); err != nil {
@@ -206,6 +206,7 @@ func pingPong(ctx context.Context, w *World, dial DialFunc, n int, timed func(fu
 		}
 		return nil
 	})
+	return taken, err
 }
 
 func roundTrip(c io.ReadWriter, buf []byte) error {

@@ -18,13 +18,15 @@ var istioClientFails = map[string]error{
 	"client ends first":      errNoHalfClose, // it gives one end of a net.Pipe,
 	"application ends first": errTailLost,    // closes that end with its response,
 	"application aborts":     errCleanAbort,  // however that ends,
-	"context":                errNoContext,   // and does not look at the context
+	"client aborts":          errNoAbort,
+	"context":                errNoContext, // and does not look at the context
 }
 
 // istioServerFails are those of pkg/hbone's servers, and their copying.
 var istioServerFails = map[string]error{
 	"application ends first": errTailLost, // it closes the request's body then
 	"application aborts":     errCleanAbort,
+	"client aborts":          errCleanAbort,
 	"nobody listens":         errAnsweredNil, // it sends 200 before it dials
 }
 
@@ -33,6 +35,7 @@ var istioBothFails = map[string]error{
 	"client ends first":      errNoHalfClose,
 	"application ends first": errTailLost,
 	"application aborts":     errCleanAbort,
+	"client aborts":          errNoAbort,
 	"nobody listens":         errAnsweredNil,
 	"context":                errNoContext,
 }

@@ -2,6 +2,7 @@ package interop
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"strconv"
@@ -89,6 +90,9 @@ func (w *World) NestedServer() (addr string, err error) {
 		}
 	}))
 }
+
+// serverTLS is what other servers than ours need.
+func (w *World) serverTLS(id string) *tls.Config { return w.ca.ServerConfig(w.ca.Issue(id), clientID) }
 
 func toAuthority(r *hbone.Request) { relay(r, r.Authority()) }
 

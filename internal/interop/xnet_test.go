@@ -31,7 +31,7 @@ var xnetRoutes = []route{
 		return w.xnetClient(t, must(w.Server())(t), &http2.Transport{})
 	}, xnetClientFails},
 	{"x/net/http2 to Server, large frames and pings", func(t testing.TB, w *World) DialFunc {
-		return w.xnetClient(t, must(w.Server())(t), &http2.Transport{MaxReadFrameSize: 1 << 20, ReadIdleTimeout: time.Millisecond})
+		return w.xnetClient(t, must(w.Server())(t), &http2.Transport{MaxReadFrameSize: 1 << 20, ReadIdleTimeout: 100 * time.Millisecond})
 	}, xnetClientFails},
 	{"Transport to x/net/http2", func(t testing.TB, w *World) DialFunc {
 		return w.Client(w.xnetServer(t, &http2.Server{}), 1)
@@ -95,6 +95,10 @@ func (c *requestConn) Read(p []byte) (int, error)  { return c.res.Body.Read(p) }
 func (c *requestConn) Write(p []byte) (int, error) { return c.body.Write(p) }
 func (c *requestConn) CloseWrite() error           { return c.body.Close() }
 
+// Abort lets the request's body fail, which resets the stream. The end of its
+// context would not be noticed before the body is read again.
+func (c *requestConn) Abort(error) { c.body.CloseWithError(io.ErrUnexpectedEOF) }
+
 func (c *requestConn) Close() error {
 	c.body.Close()
 	err := c.res.Body.Close()
@@ -115,7 +119,7 @@ func (w *World) xnetServer(t testing.TB, s *http2.Server) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := &http.Server{TLSConfig: w.istioTLS(), Handler: http.HandlerFunc(connectHandler)}
+	base := &http.Server{TLSConfig: w.serverTLS(serverID), Handler: http.HandlerFunc(connectHandler)}
 	if err := http2.ConfigureServer(base, s); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +144,11 @@ func connectHandler(w http.ResponseWriter, r *http.Request) {
 	_ = flush()
 	var up sync.WaitGroup
 	up.Go(func() {
-		_, _ = io.Copy(tcp, r.Body)
+		if _, err := io.Copy(tcp, r.Body); err != nil {
+			_ = tcp.(*net.TCPConn).SetLinger(0) // RST
+			tcp.Close()
+			return
+		}
 		_ = tcp.(*net.TCPConn).CloseWrite()
 	})
 	buf := make([]byte, chunk)
