@@ -100,7 +100,7 @@ func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
 	for {
 		b, err := s.ReadBuffer()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return n, nil
 		case err != nil:
 			return n, err

@@ -3,6 +3,7 @@
 package socket
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -53,7 +54,7 @@ func (s *Socket) TryWrite(p []byte) (int, error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case w.err == syscall.EAGAIN:
+	case errors.Is(w.err, syscall.EAGAIN):
 		return 0, nil
 	case w.err != nil:
 		return 0, s.opError("write", w.err)
@@ -88,7 +89,7 @@ func (s *Socket) Read(dst Destination) (int, error) {
 func (s *Socket) tryRead(fd uintptr) (done bool) {
 	r := &s.reading
 	r.n, r.err = ignoringEINTR(syscall.Read, fd, r.dst.Space())
-	if r.err != syscall.EAGAIN {
+	if !errors.Is(r.err, syscall.EAGAIN) {
 		return true
 	}
 	r.stopped = r.dst.Idle()
@@ -98,7 +99,7 @@ func (s *Socket) tryRead(fd uintptr) (done bool) {
 func ignoringEINTR(call func(fd int, p []byte) (int, error), fd uintptr, p []byte) (int, error) {
 	for {
 		n, err := call(int(fd), p)
-		if err != syscall.EINTR {
+		if !errors.Is(err, syscall.EINTR) {
 			return n, err
 		}
 	}
