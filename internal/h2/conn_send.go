@@ -43,6 +43,13 @@ type outbox struct {
 	blocked  time.Time // since when the transport has taken nothing; zero if it takes all
 	err      error     // the transport failed
 	writers  []*Stream // that wait for room or for the connection's window
+	last     dataFrame
+}
+
+// A dataFrame is one in an outbox to which more can be added, as long as nothing follows.
+type dataFrame struct {
+	id         uint32
+	start, end int
 }
 
 func (o *outbox) len() int {
@@ -77,7 +84,7 @@ func (o *outbox) grow(s string) {
 // take returns what was gathered, and starts anew.
 func (o *outbox) take() *buffer {
 	b := o.buf
-	o.buf, o.urgent, o.answers, o.ends = nil, 0, 0, 0
+	o.buf, o.urgent, o.answers, o.ends, o.last = nil, 0, 0, 0, dataFrame{}
 	return b
 }
 
@@ -96,8 +103,28 @@ func (o *outbox) overtake(start int) {
 		frame := append(space[:0], b[start:]...)
 		copy(b[o.urgent+n:], b[o.urgent:start])
 		copy(b[o.urgent:], frame)
+		if o.last.end == start {
+			o.last.start += n
+			o.last.end += n
+		}
 	}
 	o.urgent += n
+}
+
+// appendData adds DATA: to the stream's last frame, if nothing came after that and it stays within limit.
+// Many small writes that have to wait so become one frame: peers count tiny ones as abuse.
+func (o *outbox) appendData(id uint32, p []byte, limit int) {
+	b := o.bytes()
+	size := len(p)
+	if f := o.last; f.id == id && f.end == len(*b) && f.end-f.start-frameHeaderSize+size <= limit {
+		size += f.end - f.start - frameHeaderSize
+		putFrameLength((*b)[f.start:], size)
+	} else {
+		o.last = dataFrame{id: id, start: len(*b)}
+		*b = appendFrameHeader(*b, size, http2.FrameData, 0, id)
+	}
+	*b = append(*b, p...)
+	o.last.end = len(*b)
 }
 
 // barrier keeps what is queued from being overtaken by what follows.
@@ -309,4 +336,8 @@ func (c *Conn) appendHeaders(id uint32, fields []hpack.HeaderField, endStream bo
 func appendFrameHeader(b []byte, n int, t http2.FrameType, flags http2.Flags, id uint32) []byte {
 	b = append(b, byte(n>>16), byte(n>>8), byte(n), byte(t), byte(flags))
 	return binary.BigEndian.AppendUint32(b, id)
+}
+
+func putFrameLength(header []byte, n int) {
+	header[0], header[1], header[2] = byte(n>>16), byte(n>>8), byte(n)
 }

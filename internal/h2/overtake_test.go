@@ -1,6 +1,11 @@
 package h2
 
 import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 
@@ -121,4 +126,65 @@ func TestSettingsAckIsNotOvertaken(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestOutboxKeepsWhatIsQueued queues frames at random, of which some overtake others, and reads them back: each stream's
+// bytes are whole and in order, and many small writes share few frames.
+func TestOutboxKeepsWhatIsQueued(t *testing.T) {
+	const limit = 1000
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		c := &Conn{}
+		want := map[uint32][]byte{}
+		pings, runs, lastID := 0, 0, uint32(0)
+		for range 300 {
+			switch id := uint32(1 + 2*rng.IntN(3)); rng.IntN(12) {
+			case 0:
+				c.appendPing(0, binary.BigEndian.AppendUint64(nil, uint64(pings)))
+				pings++
+			case 1:
+				c.out.barrier()
+			default:
+				p := randomBytes(rng.Uint64(), 1+rng.IntN(20))
+				c.out.appendData(id, p, limit)
+				want[id] = append(want[id], p...)
+				if id != lastID {
+					runs, lastID = runs+1, id
+				}
+			}
+		}
+		got := map[uint32][]byte{}
+		frames, ping := 0, 0
+		fr := http2.NewFramer(nil, bytes.NewReader(c.out.take().b))
+		for {
+			f, err := fr.ReadFrame()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			switch f := f.(type) {
+			case *http2.PingFrame:
+				if n := binary.BigEndian.Uint64(f.Data[:]); n != uint64(ping) {
+					t.Fatalf("seed %d: PING %d comes as number %d", seed, n, ping)
+				}
+				ping++
+			case *http2.DataFrame:
+				if len(f.Data()) > limit {
+					t.Fatalf("seed %d: a frame of %d bytes", seed, len(f.Data()))
+				}
+				got[f.StreamID] = append(got[f.StreamID], f.Data()...)
+				frames++
+			default:
+				t.Fatalf("seed %d: %v, %v", seed, f, err)
+			}
+		}
+		for id := range want {
+			if !bytes.Equal(got[id], want[id]) {
+				t.Fatalf("seed %d: stream %d has %d bytes of %d", seed, id, len(got[id]), len(want[id]))
+			}
+		}
+		// A barrier or a PING behind one may part what belongs together.
+		if frames > runs+pings || ping != pings {
+			t.Fatalf("seed %d: %d frames for %d runs of writes, %d PINGs of %d", seed, frames, runs, ping, pings)
+		}
+	}
 }

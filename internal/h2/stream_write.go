@@ -114,12 +114,12 @@ func (c *Conn) sendData(s *Stream, p []byte) {
 	s.send.window -= int64(len(p))
 	c.window -= int64(len(p))
 	c.updates = min(c.updates+updatesPerFrame+len(p)/bytesPerUpdate, maxUpdates)
-	b := c.out.bytes()
-	*b = appendFrameHeader(*b, len(p), http2.FrameData, 0, s.id)
 	if len(p) < directWrite || c.out.flushing || c.out.err != nil {
-		*b = append(*b, p...)
+		c.out.appendData(s.id, p, min(c.peer.maxFrameSize, maxSendFrame))
 		return
 	}
+	b := c.out.bytes()
+	*b = appendFrameHeader(*b, len(p), http2.FrameData, 0, s.id)
 	// Up to the end of a TLS record.
 	n := min(len(p), tlsRecordSize-len(*b)%tlsRecordSize)
 	*b = append(*b, p[:n]...)
