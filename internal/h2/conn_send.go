@@ -116,7 +116,7 @@ func (o *outbox) overtake(start int) {
 func (o *outbox) appendData(id uint32, p []byte, limit int) {
 	b := o.bytes()
 	size := len(p)
-	if f := o.last; f.id == id && f.end == len(*b) && f.end-f.start-frameHeaderSize+size <= limit {
+	if f := o.last; f.id == id && f.end == len(*b) && f.start >= o.urgent && f.end-f.start-frameHeaderSize+size <= limit {
 		size += f.end - f.start - frameHeaderSize
 		putFrameLength((*b)[f.start:], size)
 	} else {
