@@ -28,6 +28,9 @@ const (
 // backdate lets verifiers' clocks be behind ours. Istiod uses two minutes.
 const backdate = 2 * time.Minute
 
+// defaultNextUpdate is when a new revocation list is to be expected.
+const defaultNextUpdate = 24 * time.Hour
+
 // CAConfig describes a CA. Only TrustDomain is required.
 type CAConfig struct {
 	// TrustDomain is the one that the CA vouches for. Required.
@@ -225,6 +228,33 @@ func (ca *CA) SignCSR(csr *x509.CertificateRequest, id spiffeid.ID, ttl time.Dur
 		return nil, fmt.Errorf("identity: CSR for %s: %w", id, err)
 	}
 	return ca.Sign(csr.PublicKey, id, ttl)
+}
+
+// SignCRL signs a certificate revocation list. Of the template it uses the
+// entries; and the number and the times where they are set: by default the
+// number is the time in seconds, and the next update is in a day.
+func (ca *CA) SignCRL(template *x509.RevocationList) (*x509.RevocationList, error) {
+	l := x509.RevocationList{
+		RevokedCertificateEntries: template.RevokedCertificateEntries,
+		Number:                    template.Number,
+		ThisUpdate:                template.ThisUpdate,
+		NextUpdate:                template.NextUpdate,
+	}
+	now := ca.cfg.Time()
+	if l.Number == nil {
+		l.Number = big.NewInt(now.Unix())
+	}
+	if l.ThisUpdate.IsZero() {
+		l.ThisUpdate = now.Add(-backdate)
+	}
+	if l.NextUpdate.IsZero() {
+		l.NextUpdate = now.Add(defaultNextUpdate)
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, &l, ca.cert, ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("identity: signing a revocation list: %w", err)
+	}
+	return x509.ParseRevocationList(der)
 }
 
 // issuers returns what follows a leaf: the CA's certificate and those above it

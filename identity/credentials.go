@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 )
@@ -31,6 +33,18 @@ type Config struct {
 
 	// Peers are accepted on the hop. The zero value accepts nobody.
 	Peers Peers
+
+	// Bundles know the roots of trust domains that Source has none of: those of
+	// other meshes. If nil, there are none. Pass it as a pointer, like Source.
+	Bundles x509bundle.Source
+
+	// Aliases are further names of trust domains. If nil, there are none.
+	Aliases Aliases
+
+	// Revocations are asked about the chain of each peer, at its handshake and
+	// for as long as its connection lives. If nil, nothing is revoked. Pass it
+	// as a pointer, like Source.
+	Revocations Revocations
 
 	// NextProtos are the ALPN protocols. If empty, h2.
 	NextProtos []string
@@ -54,9 +68,12 @@ type Config struct {
 type Credentials struct {
 	role    Role // ours
 	source  Source
+	bundles x509bundle.Source // may be nil
+	aliases Aliases
+	revoked Revocations // may be nil
 	peers   peerSet
 	now     func() time.Time
-	origin  string // names the source in Key
+	trust   string // names in Key what besides the local identity decides
 	pqOnly  bool
 	mu      sync.Mutex
 	config  *tls.Config // replaced with its sessions, never changed
@@ -82,17 +99,23 @@ func newCredentials(role Role, cfg Config) (*Credentials, error) {
 	if cfg.Source == nil {
 		return nil, &LocalError{Err: errors.New("Config.Source is not set")}
 	}
-	c := &Credentials{
-		role:   role,
-		source: cfg.Source,
-		peers:  newPeerSet(cfg.Peers),
-		now:    cfg.Time,
-		pqOnly: cfg.RequirePQ,
+	if err := cfg.Aliases.check(); err != nil {
+		return nil, &LocalError{Err: err}
 	}
+	c := &Credentials{
+		role:    role,
+		source:  cfg.Source,
+		bundles: cfg.Bundles,
+		aliases: maps.Clone(cfg.Aliases),
+		revoked: cfg.Revocations,
+		now:     cfg.Time,
+		pqOnly:  cfg.RequirePQ,
+	}
+	c.peers = newPeerSet(cfg.Peers, c.aliases)
 	if c.now == nil {
 		c.now = time.Now
 	}
-	c.origin = originOf(cfg.Source, c)
+	c.trust = c.trustKey()
 	c.config = c.newConfig(cfg)
 	return c, nil
 }
@@ -166,18 +189,33 @@ func (c *Credentials) Key() string {
 	defer c.mu.Unlock()
 	if c.key == "" || c.keyID != id {
 		c.keyID = id
-		c.key = fmt.Sprintf("%s|%s|%s|pq=%t|%s", c.role, id, c.origin, c.pqOnly, c.peers.key)
+		c.key = fmt.Sprintf("%s|%s|%s", c.role, id, c.trust)
 	}
 	return c.key
 }
 
+// trustKey names everything that decides about peers.
+func (c *Credentials) trustKey() string {
+	key := originOf(c.source, c)
+	if c.bundles != nil {
+		key += "|bundles=" + originOf(c.bundles, c)
+	}
+	if c.revoked != nil {
+		key += "|revocations=" + originOf(c.revoked, c)
+	}
+	if len(c.aliases) > 0 {
+		key += "|aliases=" + c.aliases.key()
+	}
+	return fmt.Sprintf("%s|pq=%t|%s", key, c.pqOnly, c.peers.key)
+}
+
 // originOf tells sources apart. A pointer is as good as a name while it is
 // held; a source that is not a pointer is never shared.
-func originOf(s Source, c *Credentials) string {
-	if v := reflect.ValueOf(s); v.Kind() == reflect.Pointer {
-		return fmt.Sprintf("%T@%x", s, v.Pointer())
+func originOf(source any, c *Credentials) string {
+	if v := reflect.ValueOf(source); v.Kind() == reflect.Pointer {
+		return fmt.Sprintf("%T@%x", source, v.Pointer())
 	}
-	return fmt.Sprintf("%T@%p", s, c)
+	return fmt.Sprintf("%T@%p", source, c)
 }
 
 // local returns our certificate if it is valid now.

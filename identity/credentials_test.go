@@ -58,6 +58,10 @@ func TestKey(t *testing.T) {
 		"fewer peers":  key(NewClient, Config{Source: src, Peers: onlyID(bob)}),
 		"no peers":     key(NewClient, Config{Source: src}),
 		"domain":       key(NewClient, Config{Source: src, Peers: Peers{TrustDomains: []spiffeid.TrustDomain{east, west}}}),
+		"bundles":      key(NewClient, Config{Source: src, Peers: onlyID(bob, carol), Bundles: other}),
+		"revocations":  key(NewClient, Config{Source: src, Peers: onlyID(bob, carol), Revocations: mustCRLs(t, CRLConfig{})}),
+		"aliases":      key(NewClient, Config{Source: src, Peers: onlyID(bob, carol), Aliases: Aliases{north: east}}),
+		"other alias":  key(NewClient, Config{Source: src, Peers: onlyID(bob, carol), Aliases: Aliases{north: west}}),
 		"post-quantum": key(NewClient, Config{Source: src, Peers: onlyID(bob, carol), RequirePQ: true}),
 	}
 	seen := map[string]string{base: "base"}
@@ -221,8 +225,8 @@ func TestRevocationCutsConnections(t *testing.T) {
 	peer.SetSVID(leaf)
 	for name, victim := range map[string]int{"leaf": 0, "intermediate": 1} {
 		t.Run(name, func(t *testing.T) {
-			src := newTestSource(t, root, bob)
-			server := mustServer(t, Config{Source: src, Peers: onlyID(alice)})
+			crls := mustCRLs(t, CRLConfig{})
+			server := mustServer(t, Config{Source: newTestSource(t, root, bob), Peers: onlyID(alice), Revocations: crls})
 			client := mustClient(t, Config{Source: peer, Peers: onlyID(bob)})
 			c, s := connect(configOf(t, client), configOf(t, server))
 			if c.err != nil || s.err != nil {
@@ -238,13 +242,13 @@ func TestRevocationCutsConnections(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			src.Revoke(unrelated.Certificates[0])
+			crls.Revoke(unrelated.Certificates[0])
 			select {
 			case <-cut:
 				t.Fatal("cut by the revocation of another certificate")
 			default:
 			}
-			src.Revoke(leaf.Certificates[victim])
+			crls.Revoke(leaf.Certificates[victim])
 			<-cut
 			_, s = connect(configOf(t, client), configOf(t, server))
 			wantRefusal(t, s.err, CheckRevoked)
@@ -257,15 +261,15 @@ func TestRevocationsForgetExpired(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r revocations
+	crls := mustCRLs(t, CRLConfig{})
 	for range 200 {
 		svid, err := ca.Issue(alice, time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.watch(svid.Certificates)
+		crls.WatchRevoked(svid.Certificates)
 	}
-	if len(r.chains) > 65 {
-		t.Errorf("%d expired chains are kept", len(r.chains))
+	if len(crls.chains) > 65 {
+		t.Errorf("%d expired chains are kept", len(crls.chains))
 	}
 }

@@ -2,17 +2,12 @@ package identity
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
@@ -63,8 +58,7 @@ func SPIFFEFiles(dir string) FilesConfig {
 type Files struct {
 	cfg    FilesConfig
 	memory Memory
-	mu     sync.Mutex // serializes Reload
-	sum    [sha256.Size]byte
+	files  watchedFiles
 }
 
 // OpenFiles reads the files and fails if they are not all good.
@@ -72,10 +66,18 @@ func OpenFiles(cfg FilesConfig) (*Files, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.Interval <= 0 {
-		cfg.Interval = 10 * time.Second
-	}
 	f := &Files{cfg: cfg}
+	f.files = watchedFiles{
+		what:     "identity files",
+		names:    []string{cfg.Certificates, cfg.Key, cfg.Roots},
+		limit:    maxFile,
+		interval: cfg.Interval,
+		logger:   cfg.Logger,
+		load:     f.load,
+	}
+	for _, td := range sortedDomains(cfg.Federated) {
+		f.files.names = append(f.files.names, cfg.Federated[td])
+	}
 	if _, err := f.Reload(); err != nil {
 		return nil, err
 	}
@@ -86,80 +88,24 @@ func OpenFiles(cfg FilesConfig) (*Files, error) {
 // compares the contents of the files, so that it sees replaced files, renamed
 // directories and Kubernetes' symlinks alike. Failures are logged, and tried
 // again at the next interval.
-func (f *Files) Run(ctx context.Context) error {
-	tick := time.NewTicker(f.cfg.Interval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-		changed, err := f.Reload()
-		switch {
-		case err != nil:
-			f.cfg.Logger.Warn("identity files are not usable, the previous ones stay in service", "error", err)
-		case changed:
-			f.cfg.Logger.Info("identity files reloaded")
-		}
-	}
-}
+func (f *Files) Run(ctx context.Context) error { return f.files.Run(ctx) }
 
 // Reload reads the files and reports whether they changed. On an error the
 // previous content stays in service.
-func (f *Files) Reload() (changed bool, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	content, sum, err := f.read()
-	if err != nil {
-		return false, err
+func (f *Files) Reload() (changed bool, err error) { return f.files.Reload() }
+
+// load takes new content into service as a whole.
+func (f *Files) load(content [][]byte) error {
+	byName := make(map[string][]byte, len(content))
+	for i, b := range content {
+		byName[f.files.names[i]] = b
 	}
-	if sum == f.sum {
-		return false, nil
-	}
-	svid, bundles, err := f.parse(content)
+	svid, bundles, err := f.parse(byName)
 	if err != nil {
-		return false, err
+		return err
 	}
 	f.memory.replace(svid, bundles)
-	f.sum = sum
-	return true, nil
-}
-
-// read returns the content of all files by name, and a checksum.
-func (f *Files) read() (map[string][]byte, [sha256.Size]byte, error) {
-	content := make(map[string][]byte)
-	hash := sha256.New()
-	names := []string{f.cfg.Certificates, f.cfg.Key, f.cfg.Roots}
-	for _, td := range sortedDomains(f.cfg.Federated) {
-		names = append(names, f.cfg.Federated[td])
-	}
-	for _, name := range names {
-		b, err := readBounded(name)
-		if err != nil {
-			return nil, [sha256.Size]byte{}, fmt.Errorf("identity: %w", err)
-		}
-		content[name] = b
-		hash.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
-		hash.Write(b)
-	}
-	return content, [sha256.Size]byte(hash.Sum(nil)), nil
-}
-
-func readBounded(name string) ([]byte, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	b, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxFile)
-	}
-	return b, nil
+	return nil
 }
 
 // parse checks that the key belongs to the certificate, that the certificate is

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-
 	"testing"
 	"time"
 
@@ -24,6 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var (
 	east   = spiffeid.RequireTrustDomainFromString("east.example")
 	west   = spiffeid.RequireTrustDomainFromString("west.example")
+	north  = spiffeid.RequireTrustDomainFromString("north.example")
 	alice  = spiffeid.RequireFromString("spiffe://east.example/ns/app/sa/alice")
 	bob    = spiffeid.RequireFromString("spiffe://east.example/ns/app/sa/bob")
 	carol  = spiffeid.RequireFromString("spiffe://west.example/ns/app/sa/carol")
@@ -60,6 +60,15 @@ func mustClient(t testing.TB, cfg Config) *Credentials {
 func mustServer(t testing.TB, cfg Config) *Credentials {
 	t.Helper()
 	c, err := NewServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func mustCRLs(t testing.TB, cfg CRLConfig) *CRLs {
+	t.Helper()
+	c, err := OpenCRLs(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,4 +191,18 @@ func naive(cert tls.Certificate) *tls.Config {
 		NextProtos:         []string{"h2"},
 		MinVersion:         tls.VersionTLS13,
 	}
+}
+
+// naiveOf is naive with a certificate that a CA issues.
+func naiveOf(t testing.TB, ca *CA, id spiffeid.ID) *tls.Config {
+	t.Helper()
+	svid, err := ca.Issue(id, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := tls.Certificate{PrivateKey: svid.PrivateKey}
+	for _, c := range svid.Certificates {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	return naive(cert)
 }

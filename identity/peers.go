@@ -50,46 +50,50 @@ func (p Peers) String() string {
 	return strings.Join(names, ", ")
 }
 
-// peerSet is Peers prepared for look-ups.
+// peerSet is Peers prepared for look-ups, by their canonical names.
 type peerSet struct {
 	ids     map[spiffeid.ID]struct{}
 	domains map[spiffeid.TrustDomain]struct{}
-	peers   Peers // a copy, for errors
+	known   map[spiffeid.TrustDomain]struct{} // those that any accepted ID is of
+	aliases Aliases
+	peers   Peers // a copy as they were given, for errors
 	key     string
 }
 
-func newPeerSet(p Peers) peerSet {
+func newPeerSet(p Peers, aliases Aliases) peerSet {
 	s := peerSet{
 		ids:     make(map[spiffeid.ID]struct{}, len(p.IDs)),
 		domains: make(map[spiffeid.TrustDomain]struct{}, len(p.TrustDomains)),
+		known:   make(map[spiffeid.TrustDomain]struct{}),
+		aliases: aliases,
 		peers:   Peers{IDs: slices.Clone(p.IDs), TrustDomains: slices.Clone(p.TrustDomains)},
 		key:     p.Key(),
 	}
 	for _, id := range p.IDs {
 		if !id.IsZero() {
-			s.ids[id] = struct{}{}
+			s.ids[aliases.Canonical(id)] = struct{}{}
+			s.known[aliases.resolve(id.TrustDomain())] = struct{}{}
 		}
 	}
 	for _, td := range p.TrustDomains {
 		if !td.IsZero() {
-			s.domains[td] = struct{}{}
+			s.domains[aliases.resolve(td)] = struct{}{}
+			s.known[aliases.resolve(td)] = struct{}{}
 		}
 	}
 	return s
 }
 
 func (s *peerSet) accepts(id spiffeid.ID) bool {
-	if _, ok := s.ids[id]; ok {
+	if _, ok := s.ids[s.aliases.Canonical(id)]; ok {
 		return true
 	}
-	_, ok := s.domains[id.TrustDomain()]
+	_, ok := s.domains[s.aliases.resolve(id.TrustDomain())]
 	return ok
 }
 
 // knowsDomain reports whether any member of a trust domain is accepted.
 func (s *peerSet) knowsDomain(td spiffeid.TrustDomain) bool {
-	if _, ok := s.domains[td]; ok {
-		return true
-	}
-	return slices.ContainsFunc(s.peers.IDs, func(id spiffeid.ID) bool { return id.TrustDomain() == td })
+	_, ok := s.known[s.aliases.resolve(td)]
+	return ok
 }

@@ -11,10 +11,14 @@ import (
 
 // resumable returns two sides that resume, and their sources.
 func resumable(t *testing.T) (client, server *tls.Config, clientSrc, serverSrc *Memory) {
+	return resumableWith(t, nil)
+}
+
+func resumableWith(t *testing.T, revoked Revocations) (client, server *tls.Config, clientSrc, serverSrc *Memory) {
 	ca := newTestCA(t, east)
 	clientSrc, serverSrc = newTestSource(t, ca, alice), newTestSource(t, ca, bob)
-	client = configOf(t, mustClient(t, Config{Source: clientSrc, Peers: onlyID(bob), Resumption: true}))
-	server = configOf(t, mustServer(t, Config{Source: serverSrc, Peers: onlyID(alice), Resumption: true}))
+	client = configOf(t, mustClient(t, Config{Source: clientSrc, Peers: onlyID(bob), Resumption: true, Revocations: revoked}))
+	server = configOf(t, mustServer(t, Config{Source: serverSrc, Peers: onlyID(alice), Resumption: true, Revocations: revoked}))
 	if c, s := connect(client, server); c.err != nil || s.err != nil {
 		t.Fatalf("first connection: %v, %v", c.err, s.err)
 	}
@@ -75,15 +79,17 @@ func TestResumptionIsVerified(t *testing.T) {
 		wantRefusal(t, s.err, CheckChain)
 	})
 	t.Run("client certificate was revoked", func(t *testing.T) {
-		client, server, peer, src := resumable(t)
+		crls := mustCRLs(t, CRLConfig{})
+		client, server, peer, _ := resumableWith(t, crls)
 		svid, _ := peer.GetX509SVID()
-		src.Revoke(svid.Certificates[0])
+		crls.Revoke(svid.Certificates[0])
 		_, s := connect(client, server)
 		wantRefusal(t, s.err, CheckRevoked)
 	})
 	t.Run("server's CA was revoked", func(t *testing.T) {
-		client, server, src, _ := resumable(t)
-		src.Revoke(rootOf(t, src))
+		crls := mustCRLs(t, CRLConfig{})
+		client, server, src, _ := resumableWith(t, crls)
+		crls.Revoke(rootOf(t, src))
 		c, _ := connect(client, server)
 		wantRefusal(t, c.err, CheckRevoked)
 	})

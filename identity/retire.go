@@ -26,16 +26,15 @@ func (c *Credentials) Retire(cs tls.ConnectionState) (drain time.Time, cut <-cha
 	if end := cs.PeerCertificates[0].NotAfter; drain.IsZero() || end.Before(drain) {
 		drain = end
 	}
-	known, ok := c.source.(Revocations)
-	if !ok {
+	if c.revoked == nil {
 		return drain, nil
 	}
 	chain, err := c.verifiedChain(cs)
 	if err != nil {
-		// It can no longer be verified, so it can no longer be watched.
+		// What cannot be verified any more cannot be watched either.
 		return drain, closedChan()
 	}
-	return drain, known.Revoked(chain)
+	return drain, c.revoked.WatchRevoked(chain)
 }
 
 func closedChan() <-chan struct{} {

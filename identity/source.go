@@ -34,7 +34,6 @@ type Memory struct {
 	mu      sync.RWMutex
 	svid    *x509svid.SVID
 	bundles map[spiffeid.TrustDomain]*x509bundle.Bundle
-	revoked revocations
 }
 
 // NewMemory returns a source with that certificate and those bundles.

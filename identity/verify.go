@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
@@ -21,31 +22,18 @@ const maxChain = 8
 // that runs on resumed sessions too, so whatever was withdrawn since (a bundle,
 // a certificate) counts there as well.
 func (c *Credentials) Verify(cs tls.ConnectionState) error {
-	chain, err := c.verifiedChain(cs)
-	if err != nil {
-		return err
-	}
-	known, ok := c.source.(Revocations)
-	if !ok {
-		return nil
-	}
-	select {
-	case <-known.Revoked(chain):
-		id, _ := CertificateID(chain[0])
-		return c.refuse(CheckRevoked, id, nil)
-	default:
-		return nil
-	}
+	_, err := c.verifiedChain(cs)
+	return err
 }
 
-// verifiedChain makes all checks but revocation and returns the chain that
-// passed, leaf first and root last.
+// verifiedChain makes all checks and returns the chain that passed, leaf first
+// and root last.
 func (c *Credentials) verifiedChain(cs tls.ConnectionState) ([]*x509.Certificate, error) {
 	id, err := c.claimedID(cs.PeerCertificates)
 	if err != nil {
 		return nil, err
 	}
-	bundle, err := c.source.GetX509BundleForTrustDomain(id.TrustDomain())
+	bundle, err := c.bundleFor(id.TrustDomain())
 	if err != nil {
 		return nil, c.refuse(CheckBundle, id, err)
 	}
@@ -62,7 +50,42 @@ func (c *Credentials) verifiedChain(cs tls.ConnectionState) ([]*x509.Certificate
 	if err != nil {
 		return nil, c.refuse(c.failedCheck(cs.PeerCertificates[0], err), id, err)
 	}
-	return chains[0], nil
+	return c.unrevoked(chains, id)
+}
+
+// bundleFor returns the roots of a trust domain. An alias without roots of its
+// own has those of what it stands for.
+func (c *Credentials) bundleFor(td spiffeid.TrustDomain) (*x509bundle.Bundle, error) {
+	bundle, err := c.source.GetX509BundleForTrustDomain(td)
+	if err != nil && c.bundles != nil {
+		var err2 error
+		if bundle, err2 = c.bundles.GetX509BundleForTrustDomain(td); err2 == nil {
+			return bundle, nil
+		}
+		err = errors.Join(err, err2)
+	}
+	if to := c.aliases.resolve(td); err != nil && to != td {
+		return c.bundleFor(to)
+	}
+	return bundle, err
+}
+
+// unrevoked returns the first chain of which nothing is revoked.
+func (c *Credentials) unrevoked(chains [][]*x509.Certificate, id spiffeid.ID) ([]*x509.Certificate, error) {
+	if c.revoked == nil {
+		return chains[0], nil
+	}
+	var first error
+	for _, chain := range chains {
+		err := c.revoked.CheckRevoked(chain)
+		if err == nil {
+			return chain, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, c.refuse(CheckRevoked, id, first)
 }
 
 // claimedID makes the checks that need no signature: the shape of the

@@ -62,10 +62,6 @@ type ClientConfig struct {
 	// doubles each time. If zero, 1 s and 150 s.
 	RetryMin, RetryMax time.Duration
 
-	// Federated gives sources the bundles of other trust domains. If nil, they
-	// know their own only.
-	Federated x509bundle.Source
-
 	// Logger is told about renewals and failures. If nil, nobody is.
 	Logger *slog.Logger
 }

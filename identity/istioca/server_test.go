@@ -225,7 +225,11 @@ func TestClientCertificateCallers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verify, err := identity.NewServer(identity.Config{Source: own, Peers: identity.Peers{TrustDomains: []spiffeid.TrustDomain{local}}})
+	crls, err := identity.OpenCRLs(identity.CRLConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify, err := identity.NewServer(identity.Config{Source: own, Peers: identity.Peers{TrustDomains: []spiffeid.TrustDomain{local}}, Revocations: crls})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +260,7 @@ func TestClientCertificateCallers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own.Revoke(leaf)
+	crls.Revoke(leaf)
 	if id, err := ask(t.Context(), cert); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("by a revoked certificate: %v, %v", id, err)
 	}

@@ -85,11 +85,9 @@ func (s *Source) GetX509SVID() (*x509svid.SVID, error) {
 	return s.svid, nil
 }
 
-// GetX509BundleForTrustDomain implements x509bundle.Source.
+// GetX509BundleForTrustDomain implements x509bundle.Source. It knows the trust
+// domain of the CA only: for others, see identity.Config.Bundles.
 func (s *Source) GetX509BundleForTrustDomain(td spiffeid.TrustDomain) (*x509bundle.Bundle, error) {
-	if td != s.id.TrustDomain() && s.client.cfg.Federated != nil {
-		return s.client.cfg.Federated.GetX509BundleForTrustDomain(td)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bundle == nil {
