@@ -14,13 +14,14 @@ import (
 // to download and build: the modules whose code ends up in its binary. Decision
 // 001 rests on it.
 var consumers = map[string][]string{
-	"lb":             {},
-	"endpoints":      {},
-	"endpoints/wds":  {"google.golang.org/protobuf"},
-	"hbone":          {"golang.org/x/net", "golang.org/x/text"},
-	"identity":       {"github.com/spiffe/go-spiffe/v2"},
-	"identity/authz": {"github.com/spiffe/go-spiffe/v2", "go.yaml.in/yaml/v3"},
-	"dnsproxy":       {"github.com/miekg/dns", "golang.org/x/net", "golang.org/x/sys"},
+	"lb":                  {},
+	"endpoints":           {},
+	"endpoints/wds":       {"google.golang.org/protobuf"},
+	"hbone":               {"golang.org/x/net", "golang.org/x/text"},
+	"identity":            {"github.com/spiffe/go-spiffe/v2"},
+	"identity/federation": {"github.com/go-jose/go-jose/v4", "github.com/spiffe/go-spiffe/v2"},
+	"identity/authz":      {"github.com/spiffe/go-spiffe/v2", "go.yaml.in/yaml/v3"},
+	"dnsproxy":            {"github.com/miekg/dns", "golang.org/x/net", "golang.org/x/sys"},
 	"endpoints/xds": {
 		"golang.org/x/net", "golang.org/x/sys", "golang.org/x/text",
 		"google.golang.org/genproto/googleapis/rpc", "google.golang.org/grpc", "google.golang.org/protobuf",
