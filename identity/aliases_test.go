@@ -15,7 +15,7 @@ func in(td spiffeid.TrustDomain, id spiffeid.ID) spiffeid.ID {
 // called east, both under one root, and those of west.
 func TestAliases(t *testing.T) {
 	eastCA := newTestCA(t, east)
-	formerly, err := NewCA(CAConfig{TrustDomain: north, Certificate: eastCA.cert, Key: eastCA.key})
+	formerly, err := NewCA(CAConfig{TrustDomain: north, Certificate: certOf(eastCA), Key: keyOf(eastCA)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestAliases(t *testing.T) {
 // reissue is a CA with another's authority for another trust domain.
 func reissue(t *testing.T, ca *CA, td spiffeid.TrustDomain) *CA {
 	t.Helper()
-	out, err := NewCA(CAConfig{TrustDomain: td, Certificate: ca.cert, Key: ca.key})
+	out, err := NewCA(CAConfig{TrustDomain: td, Certificate: certOf(ca), Key: keyOf(ca)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func BenchmarkHandshake(b *testing.B) {
 	})
 	b.Run("bare", func(b *testing.B) {
 		roots := x509.NewCertPool()
-		roots.AddCert(ca.cert)
+		roots.AddCert(certOf(ca))
 		server := bareConfig(b, serverSrc, roots)
 		server.VerifyConnection = nil // crypto/tls verifies by itself here
 		run(b, bareConfig(b, clientSrc, roots), server)

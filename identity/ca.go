@@ -5,12 +5,16 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
+	"net"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
@@ -42,8 +46,9 @@ type CAConfig struct {
 	Certificate *x509.Certificate
 	Key         crypto.Signer
 
-	// Chain are the intermediates above Certificate, without the root; they
-	// follow each issued leaf.
+	// Chain are the intermediates above Certificate; they follow each issued
+	// leaf. As in Istio's cert-chain.pem it may begin with Certificate and end
+	// with a root: they are not sent twice, and not sent.
 	Chain []*x509.Certificate
 
 	// Roots are what verifiers must trust. If empty, Certificate.
@@ -60,19 +65,54 @@ type CAConfig struct {
 
 	// Time is the clock. If nil, time.Now.
 	Time func() time.Time
+
+	// Interval is how often Run looks for changed files, Changed is called when
+	// they were taken into service, and Logger is told about that and about
+	// failures. They are of use with OpenCA. If zero, 10 s; if nil, nobody is.
+	Interval time.Duration
+	Changed  func()
+	Logger   *slog.Logger
 }
 
-// CA is a certificate authority of one trust domain, in memory. It issues
-// nothing but X.509-SVIDs of its trust domain. It is safe for concurrent use.
+// CA is a certificate authority of one trust domain. It issues X.509-SVIDs of
+// that, and certificates of servers that are known by name (see ServerCertificate).
+// It is safe for concurrent use.
 type CA struct {
-	cfg  CAConfig
-	cert *x509.Certificate
-	key  crypto.Signer
+	cfg     CAConfig
+	signs   atomic.Pointer[authority]
+	files   watchedFiles // of OpenCA
+	fromDir bool
 }
 
-// NewCA returns a CA. With no certificate in the config it makes a new P-256
-// key and a self-signed root.
+// authority is what a CA signs with.
+type authority struct {
+	cert    *x509.Certificate
+	key     crypto.Signer
+	issuers []*x509.Certificate // what follows a leaf, up to the root and without it
+	roots   *x509bundle.Bundle
+}
+
+// NewCA returns a CA that lives in memory. With no certificate in the config it
+// makes a new P-256 key and a self-signed root.
 func NewCA(cfg CAConfig) (*CA, error) {
+	ca, err := newCA(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if (cfg.Certificate == nil) != (cfg.Key == nil) {
+		return nil, errors.New("identity: CAConfig needs both Certificate and Key, or neither")
+	}
+	if cfg.Certificate == nil {
+		cert, key, err := ca.newRoot()
+		if err != nil {
+			return nil, err
+		}
+		return ca, ca.use(cert, key, nil, nil)
+	}
+	return ca, ca.use(cfg.Certificate, cfg.Key, cfg.Chain, cfg.Roots)
+}
+
+func newCA(cfg CAConfig) (*CA, error) {
 	if cfg.TrustDomain.IsZero() {
 		return nil, errors.New("identity: CAConfig.TrustDomain is not set")
 	}
@@ -85,14 +125,13 @@ func NewCA(cfg CAConfig) (*CA, error) {
 	if cfg.Time == nil {
 		cfg.Time = time.Now
 	}
-	if (cfg.Certificate == nil) != (cfg.Key == nil) {
-		return nil, errors.New("identity: CAConfig needs both Certificate and Key, or neither")
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
 	}
-	ca := &CA{cfg: cfg, cert: cfg.Certificate, key: cfg.Key}
-	if ca.cert == nil {
-		return ca, ca.selfSign()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return ca, ca.checkAuthority()
+	return &CA{cfg: cfg}, nil
 }
 
 func setDefault(d *time.Duration, def time.Duration) {
@@ -101,49 +140,103 @@ func setDefault(d *time.Duration, def time.Duration) {
 	}
 }
 
-func (ca *CA) selfSign() error {
+// newRoot makes a self-signed authority.
+func (ca *CA) newRoot() (*x509.Certificate, crypto.Signer, error) {
+	name := pkix.Name{Organization: []string{ca.cfg.TrustDomain.Name()}}
+	cert, key, err := ca.newAuthority(name, ca.cfg.RootTTL, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("identity: making a root: %w", err)
+	}
+	return cert, key, nil
+}
+
+// newAuthority makes a certificate that may sign others, below a parent or, if
+// that is nil, below itself.
+func (ca *CA) newAuthority(name pkix.Name, ttl time.Duration, parent *authority) (*x509.Certificate, crypto.Signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return fmt.Errorf("identity: making the key of a CA: %w", err)
+		return nil, nil, err
 	}
 	now := ca.cfg.Time()
 	tmpl := &x509.Certificate{
 		SerialNumber:          newSerial(),
-		Subject:               pkix.Name{Organization: []string{ca.cfg.TrustDomain.Name()}},
+		Subject:               name,
 		URIs:                  []*url.URL{ca.cfg.TrustDomain.ID().URL()}, // X.509-SVID §2: a signing certificate may name its trust domain
 		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(ca.cfg.RootTTL),
+		NotAfter:              now.Add(ttl),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		return fmt.Errorf("identity: self-signing a CA: %w", err)
+	issuer, signer := tmpl, crypto.Signer(key)
+	if parent != nil {
+		issuer, signer = parent.cert, parent.key
 	}
-	ca.cert, err = x509.ParseCertificate(der)
-	ca.key = key
-	return err
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, issuer, key.Public(), signer)
+	if err != nil {
+		return nil, nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	return cert, key, err
 }
 
-// checkAuthority refuses a given authority whose leaves nobody would accept.
-func (ca *CA) checkAuthority() error {
-	c := ca.cert
+// Intermediate returns a CA whose authority this one certifies, with a key of
+// its own: one root, and a CA for each cluster. It lives no longer than this one.
+func (ca *CA) Intermediate(name string, ttl time.Duration) (*CA, error) {
+	parent := ca.signs.Load()
+	ttl = min(ttl, ca.left(parent))
+	if ttl <= 0 {
+		return nil, fmt.Errorf("identity: intermediate %q: no time to live", name)
+	}
+	subject := pkix.Name{Organization: []string{ca.cfg.TrustDomain.Name()}, CommonName: name}
+	cert, key, err := ca.newAuthority(subject, ttl, parent)
+	if err != nil {
+		return nil, fmt.Errorf("identity: making the intermediate %q: %w", name, err)
+	}
+	cfg := ca.cfg
+	cfg.Certificate, cfg.Key = cert, key
+	cfg.Chain, cfg.Roots = parent.issuers, parent.roots.X509Authorities()
+	return NewCA(cfg)
+}
+
+// use puts an authority into service, unless nobody would accept its leaves.
+func (ca *CA) use(cert *x509.Certificate, key crypto.Signer, chain, roots []*x509.Certificate) error {
+	if len(roots) == 0 {
+		roots = []*x509.Certificate{cert}
+	}
+	a := &authority{cert: cert, key: key, roots: x509bundle.FromX509Authorities(ca.cfg.TrustDomain, roots)}
+	if !a.roots.HasX509Authority(cert) {
+		a.issuers = []*x509.Certificate{cert}
+	}
+	for _, c := range chain {
+		if !c.Equal(cert) && !a.roots.HasX509Authority(c) {
+			a.issuers = append(a.issuers, c)
+		}
+	}
+	if err := a.check(ca.cfg.Time()); err != nil {
+		return err
+	}
+	ca.signs.Store(a)
+	return nil
+}
+
+func (a *authority) check(now time.Time) error {
+	c := a.cert
 	if !c.IsCA || c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return errors.New("identity: the certificate of the CA may not sign certificates")
 	}
 	pub, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !pub.Equal(ca.key.Public()) {
-		return errors.New("identity: the key of the CA does not belong to its certificate")
+	if !ok || !pub.Equal(a.key.Public()) {
+		return errors.New("identity: the private key does not match the certificate of the CA")
 	}
-	if len(ca.cfg.Roots) == 0 {
+	if a.roots.HasX509Authority(c) {
 		return nil
 	}
 	_, err := c.Verify(x509.VerifyOptions{
-		Roots:         pool(ca.cfg.Roots),
-		Intermediates: pool(ca.cfg.Chain),
+		Roots:         pool(a.roots.X509Authorities()),
+		Intermediates: pool(a.issuers),
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-		CurrentTime:   ca.cfg.Time(),
+		CurrentTime:   now,
 	})
 	if err != nil {
 		return fmt.Errorf("identity: the CA does not chain to its roots: %w", err)
@@ -155,13 +248,16 @@ func (ca *CA) checkAuthority() error {
 func (ca *CA) TrustDomain() spiffeid.TrustDomain { return ca.cfg.TrustDomain }
 
 // Bundle returns the roots that verifiers of this CA's certificates need.
-func (ca *CA) Bundle() *x509bundle.Bundle {
-	roots := ca.cfg.Roots
-	if len(roots) == 0 {
-		roots = []*x509.Certificate{ca.cert}
-	}
-	return x509bundle.FromX509Authorities(ca.cfg.TrustDomain, roots)
+func (ca *CA) Bundle() *x509bundle.Bundle { return ca.signs.Load().roots.Clone() }
+
+// GetX509BundleForTrustDomain implements x509bundle.Source, with the roots that
+// there are now.
+func (ca *CA) GetX509BundleForTrustDomain(td spiffeid.TrustDomain) (*x509bundle.Bundle, error) {
+	return ca.signs.Load().roots.GetX509BundleForTrustDomain(td)
 }
+
+// RootsPEM returns the roots as PEM.
+func (ca *CA) RootsPEM() []byte { return encodePEM(ca.signs.Load().roots.X509Authorities()) }
 
 // TTL returns the life that a request for ttl gets: the default if it is not
 // positive, the maximum if it is more, and in any case no longer than the CA's
@@ -170,7 +266,19 @@ func (ca *CA) TTL(ttl time.Duration) time.Duration {
 	if ttl <= 0 {
 		ttl = ca.cfg.DefaultTTL
 	}
-	return min(ttl, ca.cfg.MaxTTL, ca.cert.NotAfter.Sub(ca.cfg.Time()))
+	return min(ttl, ca.cfg.MaxTTL, ca.left(ca.signs.Load()))
+}
+
+// left returns how long an authority lives: as long as all that stands above a
+// leaf.
+func (ca *CA) left(a *authority) time.Duration {
+	end := a.cert.NotAfter
+	for _, c := range a.issuers {
+		if c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end.Sub(ca.cfg.Time())
 }
 
 // Issue makes a P-256 key and a certificate for an identity. See TTL for how
@@ -195,29 +303,66 @@ func (ca *CA) Sign(pub crypto.PublicKey, id spiffeid.ID, ttl time.Duration) ([]*
 	if !id.MemberOf(ca.cfg.TrustDomain) || id.Path() == "" {
 		return nil, fmt.Errorf("identity: %q is not a workload of trust domain %q", id, ca.cfg.TrustDomain.Name())
 	}
-	life := ca.TTL(ttl)
-	if life <= 0 {
-		return nil, fmt.Errorf("identity: the certificate of the CA expired at %s", ca.cert.NotAfter.Format(time.RFC3339))
-	}
-	now := ca.cfg.Time()
-	tmpl := &x509.Certificate{
-		SerialNumber:          newSerial(),
-		URIs:                  []*url.URL{id.URL()},
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(life),
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, pub, ca.key)
+	chain, err := ca.sign(pub, &x509.Certificate{
+		URIs:        []*url.URL{id.URL()},
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, ttl)
 	if err != nil {
 		return nil, fmt.Errorf("identity: signing for %s: %w", id, err)
+	}
+	return chain, nil
+}
+
+// ServerCertificate makes a P-256 key and a certificate for a server that its
+// clients know by DNS names and IP addresses, as they know a control plane. It
+// is nobody's identity in the mesh: it has no SPIFFE ID, and is no client's.
+func (ca *CA) ServerCertificate(names []string, ttl time.Duration) (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("identity: making a key for a server: %w", err)
+	}
+	tmpl := &x509.Certificate{
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			tmpl.IPAddresses = append(tmpl.IPAddresses, ip)
+		} else {
+			tmpl.DNSNames = append(tmpl.DNSNames, name)
+		}
+	}
+	chain, err := ca.sign(key.Public(), tmpl, ttl)
+	if err != nil {
+		return nil, fmt.Errorf("identity: signing for the server %v: %w", names, err)
+	}
+	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
+	for _, c := range chain {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	return cert, nil
+}
+
+// sign completes a leaf and signs it.
+func (ca *CA) sign(pub crypto.PublicKey, tmpl *x509.Certificate, ttl time.Duration) ([]*x509.Certificate, error) {
+	a, life := ca.signs.Load(), ca.TTL(ttl)
+	if life <= 0 {
+		return nil, fmt.Errorf("the certificate of the CA expired at %s", a.cert.NotAfter.Format(time.RFC3339))
+	}
+	now := ca.cfg.Time()
+	tmpl.SerialNumber = newSerial()
+	tmpl.NotBefore, tmpl.NotAfter = now.Add(-backdate), now.Add(life)
+	tmpl.BasicConstraintsValid = true
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, pub, a.key)
+	if err != nil {
+		return nil, err
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("identity: signing for %s: %w", id, err)
+		return nil, err
 	}
-	return append([]*x509.Certificate{leaf}, ca.issuers()...), nil
+	return append([]*x509.Certificate{leaf}, a.issuers...), nil
 }
 
 // SignCSR is Sign for the public key of a certificate signing request, whose
@@ -250,20 +395,12 @@ func (ca *CA) SignCRL(template *x509.RevocationList) (*x509.RevocationList, erro
 	if l.NextUpdate.IsZero() {
 		l.NextUpdate = now.Add(defaultNextUpdate)
 	}
-	der, err := x509.CreateRevocationList(rand.Reader, &l, ca.cert, ca.key)
+	a := ca.signs.Load()
+	der, err := x509.CreateRevocationList(rand.Reader, &l, a.cert, a.key)
 	if err != nil {
 		return nil, fmt.Errorf("identity: signing a revocation list: %w", err)
 	}
 	return x509.ParseRevocationList(der)
-}
-
-// issuers returns what follows a leaf: the CA's certificate and those above it
-// unless it is a root itself.
-func (ca *CA) issuers() []*x509.Certificate {
-	if ca.Bundle().HasX509Authority(ca.cert) {
-		return nil
-	}
-	return append([]*x509.Certificate{ca.cert}, ca.cfg.Chain...)
 }
 
 // Source issues a certificate and returns a source of it that knows the roots

@@ -125,9 +125,9 @@ func TestGivenAuthority(t *testing.T) {
 	}
 	for name, cfg := range map[string]CAConfig{
 		"no trust domain": {},
-		"no key":          {TrustDomain: east, Certificate: root.cert},
-		"other key":       {TrustDomain: east, Certificate: root.cert, Key: other.key},
-		"other root":      {TrustDomain: east, Certificate: root.cert, Key: root.key, Roots: other.Bundle().X509Authorities()},
+		"no key":          {TrustDomain: east, Certificate: certOf(root)},
+		"other key":       {TrustDomain: east, Certificate: certOf(root), Key: keyOf(other)},
+		"other root":      {TrustDomain: east, Certificate: certOf(root), Key: keyOf(root), Roots: other.Bundle().X509Authorities()},
 		"a leaf":          {TrustDomain: east, Certificate: leaf.Certificates[0], Key: leaf.PrivateKey},
 		"negative TTL":    {TrustDomain: east, MaxTTL: -1},
 	} {
@@ -135,7 +135,7 @@ func TestGivenAuthority(t *testing.T) {
 			t.Errorf("%s was accepted", name)
 		}
 	}
-	again, err := NewCA(CAConfig{TrustDomain: east, Certificate: root.cert, Key: root.key})
+	again, err := NewCA(CAConfig{TrustDomain: east, Certificate: certOf(root), Key: keyOf(root)})
 	if err != nil || !again.Bundle().Equal(root.Bundle()) {
 		t.Errorf("the same authority again: %v", err)
 	}

@@ -25,12 +25,7 @@ type crlAuthority struct{ root, inter *CA }
 func newCRLAuthority(t testing.TB) crlAuthority {
 	t.Helper()
 	root := newTestCA(t, east)
-	cert := forge(t, forgery{isCA: true, keyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, root.cert, root.key)
-	parsed, err := x509.ParseCertificate(cert.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	inter, err := NewCA(CAConfig{TrustDomain: east, Certificate: parsed, Key: cert.PrivateKey.(crypto.Signer), Roots: root.Bundle().X509Authorities()})
+	inter, err := root.Intermediate("intermediate", 24*time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +39,7 @@ func (a crlAuthority) chain(t testing.TB) []*x509.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(slices.Clone(svid.Certificates), a.root.cert)
+	return append(slices.Clone(svid.Certificates), certOf(a.root))
 }
 
 func crlOf(t testing.TB, ca *CA, certs ...*x509.Certificate) *x509.RevocationList {
@@ -118,7 +113,7 @@ func TestCRLOfWhom(t *testing.T) {
 	chain := a.chain(t)
 	// Istio's roots are all called O=<trust domain>.
 	namesake, err := NewCA(CAConfig{TrustDomain: east})
-	if err != nil || !bytes.Equal(namesake.cert.RawSubject, a.root.cert.RawSubject) {
+	if err != nil || !bytes.Equal(certOf(namesake).RawSubject, certOf(a.root).RawSubject) {
 		t.Fatal("want an authority of the same name", err)
 	}
 	noCRLSign := intermediate(t, a.root)
@@ -135,7 +130,7 @@ func TestCRLOfWhom(t *testing.T) {
 		"intermediate":                  {crlOf(t, a.root, chain[1]), chain, true},
 		"leaf, by the wrong issuer":     {crlOf(t, a.root, chain[0]), chain, false},
 		"intermediate, by a namesake":   {crlOf(t, namesake, chain[1]), chain, false},
-		"leaf, by one that may not":     {forgeCRL(t, noCRLSign, leaf.Certificates[0]), append(leaf.Certificates, a.root.cert), false},
+		"leaf, by one that may not":     {forgeCRL(t, noCRLSign, leaf.Certificates[0]), append(leaf.Certificates, certOf(a.root)), false},
 		"list from which it is missing": {crlOf(t, a.inter), chain, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -160,11 +155,11 @@ func TestCRLOfWhom(t *testing.T) {
 // forgeCRL signs with the authority of a CA whose certificate does not allow it.
 func forgeCRL(t *testing.T, ca *CA, cert *x509.Certificate) *x509.RevocationList {
 	t.Helper()
-	able := *ca.cert
+	able := *certOf(ca)
 	able.KeyUsage |= x509.KeyUsageCRLSign
 	return signCRL(t, &x509.RevocationList{
 		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: cert.SerialNumber, RevocationTime: time.Now()}},
-	}, &able, ca.key)
+	}, &able, keyOf(ca))
 }
 
 func signCRL(t testing.TB, l *x509.RevocationList, issuer *x509.Certificate, key crypto.Signer) *x509.RevocationList {
@@ -194,7 +189,7 @@ func TestListsThatCannotBeUnderstood(t *testing.T) {
 		if ext.Id != nil {
 			l.ExtraExtensions = []pkix.Extension{ext}
 		}
-		return signCRL(t, l, a.inter.cert, a.inter.key)
+		return signCRL(t, l, certOf(a.inter), keyOf(a.inter))
 	}
 	point := func(field int) []byte {
 		der, err := asn1.Marshal([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: field, Bytes: []byte{0xff}}})
@@ -325,10 +320,10 @@ func TestRequireCurrent(t *testing.T) {
 	a := newCRLAuthority(t)
 	chain := a.chain(t)
 	ofRoot := crlOf(t, a.root)
-	stale := signCRL(t, &x509.RevocationList{NextUpdate: time.Now().Add(time.Millisecond)}, a.inter.cert, a.inter.key)
+	stale := signCRL(t, &x509.RevocationList{NextUpdate: time.Now().Add(time.Millisecond)}, certOf(a.inter), keyOf(a.inter))
 	partial := signCRL(t, &x509.RevocationList{ExtraExtensions: []pkix.Extension{
 		{Id: oidIssuingDistributionPoint, Critical: true, Value: []byte{0x30, 0x03, 0x81, 0x01, 0xff}},
-	}}, a.inter.cert, a.inter.key)
+	}}, certOf(a.inter), keyOf(a.inter))
 	later := func() time.Time { return time.Now().Add(time.Minute) }
 	for name, tc := range map[string]struct {
 		lists []*x509.RevocationList

@@ -68,7 +68,7 @@ func serialOf(t testing.TB, src Source) string {
 // accept does not replace one that works.
 func TestFilesThatVerifyNowhere(t *testing.T) {
 	ca, other := newTestCA(t, east), newTestCA(t, east)
-	past, err := NewCA(CAConfig{TrustDomain: east, Certificate: ca.cert, Key: ca.key, Time: func() time.Time { return time.Now().Add(time.Minute - DefaultTTL) }})
+	past, err := NewCA(CAConfig{TrustDomain: east, Certificate: certOf(ca), Key: keyOf(ca), Time: func() time.Time { return time.Now().Add(time.Minute - DefaultTTL) }})
 	if err != nil {
 		t.Fatal(err)
 	}

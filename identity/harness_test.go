@@ -39,6 +39,10 @@ func newTestCA(t testing.TB, td spiffeid.TrustDomain) *CA {
 	return ca
 }
 
+func certOf(ca *CA) *x509.Certificate { return ca.signs.Load().cert }
+
+func keyOf(ca *CA) crypto.Signer { return ca.signs.Load().key }
+
 func newTestSource(t testing.TB, ca *CA, id spiffeid.ID) *Memory {
 	t.Helper()
 	src, err := ca.Source(id, time.Hour)

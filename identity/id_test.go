@@ -97,7 +97,7 @@ func FuzzParseID(f *testing.F) {
 func FuzzPeerID(f *testing.F) {
 	ca := newTestCA(f, east)
 	for _, uris := range [][]string{{bob.String()}, {bob.String(), alice.String()}, {"https://east.example"}, nil} {
-		f.Add(forge(f, forgery{uris: uris}, ca.cert, ca.key).Certificate[0])
+		f.Add(forge(f, forgery{uris: uris}, certOf(ca), keyOf(ca)).Certificate[0])
 	}
 	f.Fuzz(func(t *testing.T, der []byte) {
 		cert, err := x509.ParseCertificate(der)

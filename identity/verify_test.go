@@ -87,7 +87,7 @@ func TestRefusals(t *testing.T) {
 	client := configOf(t, mustClient(t, Config{Source: src, Peers: peers}))
 	server := configOf(t, mustServer(t, Config{Source: src, Peers: peers}))
 	for _, tc := range tests {
-		bad := naive(forge(t, tc.f, tc.by.cert, tc.by.key))
+		bad := naive(forge(t, tc.f, certOf(tc.by), keyOf(tc.by)))
 		t.Run(tc.name+"/by server", func(t *testing.T) {
 			c, s := connect(bad, server)
 			checkVerdict(t, tc.check, RoleClient, s.err, c.err)
@@ -124,8 +124,8 @@ func TestUsageOfTheOtherRole(t *testing.T) {
 	ca := newTestCA(t, east)
 	src := newTestSource(t, ca, alice)
 	id := []string{bob.String()}
-	onlyServer := naive(forge(t, forgery{uris: id, usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, ca.cert, ca.key))
-	onlyClient := naive(forge(t, forgery{uris: id, usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, ca.cert, ca.key))
+	onlyServer := naive(forge(t, forgery{uris: id, usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, certOf(ca), keyOf(ca)))
+	onlyClient := naive(forge(t, forgery{uris: id, usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, certOf(ca), keyOf(ca)))
 	client := configOf(t, mustClient(t, Config{Source: src, Peers: onlyID(bob)}))
 	server := configOf(t, mustServer(t, Config{Source: src, Peers: onlyID(bob)}))
 
@@ -163,7 +163,7 @@ func TestZeroPeersAcceptNobody(t *testing.T) {
 func TestOldTLSIsRefused(t *testing.T) {
 	ca := newTestCA(t, east)
 	server := configOf(t, mustServer(t, Config{Source: newTestSource(t, ca, bob), Peers: onlyID(alice)}))
-	old := naive(forge(t, forgery{uris: []string{alice.String()}, usages: bothUsages}, ca.cert, ca.key))
+	old := naive(forge(t, forgery{uris: []string{alice.String()}, usages: bothUsages}, certOf(ca), keyOf(ca)))
 	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
 	if c, s := connect(old, server); c.err == nil || s.err == nil {
 		t.Errorf("TLS 1.2 was accepted: %v, %v", c.err, s.err)
@@ -217,7 +217,7 @@ func TestChains(t *testing.T) {
 // intermediate returns a CA whose authority the root signed.
 func intermediate(t testing.TB, root *CA) *CA {
 	t.Helper()
-	cert := forge(t, forgery{isCA: true, keyUsage: x509.KeyUsageCertSign}, root.cert, root.key)
+	cert := forge(t, forgery{isCA: true, keyUsage: x509.KeyUsageCertSign}, certOf(root), keyOf(root))
 	parsed, err := x509.ParseCertificate(cert.Certificate[0])
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,8 @@ type watchedFiles struct {
 	// it fails, what was loaded before stays.
 	load func(content [][]byte) error
 
+	changed func() // called when something was loaded; may be nil
+
 	mu  sync.Mutex // serializes Reload
 	sum [sha256.Size]byte
 }
@@ -76,6 +78,9 @@ func (w *watchedFiles) Reload() (changed bool, err error) {
 		return false, err
 	}
 	w.sum = sum
+	if w.changed != nil {
+		w.changed()
+	}
 	return true, nil
 }
 

@@ -27,10 +27,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
 	"github.com/eastwest-mesh/eastwest/dnsproxy"
 	"github.com/eastwest-mesh/eastwest/endpoints"
 	"github.com/eastwest-mesh/eastwest/examples/internal/cmdline"
 	"github.com/eastwest-mesh/eastwest/examples/internal/istiod"
+	"github.com/eastwest-mesh/eastwest/identity"
 )
 
 func main() { cmdline.Main("istiod", run) }
@@ -133,7 +136,7 @@ func (o *options) server() (*istiod.Server, error) {
 	if err := os.MkdirAll(*o.state, 0o700); err != nil {
 		return nil, fmt.Errorf("-state: %w", err)
 	}
-	authority, err := istiod.OpenAuthority(*o.ca, td)
+	authority, err := o.authority(td)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +144,7 @@ func (o *options) server() (*istiod.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := istiod.New(istiod.Config{
+	return istiod.New(istiod.Config{
 		Cluster:     *o.cluster,
 		Dir:         *o.config,
 		Remotes:     o.remotes,
@@ -153,10 +156,27 @@ func (o *options) server() (*istiod.Server, error) {
 		ServerNames: o.names,
 		Logger:      o.logger,
 	})
+}
+
+// authority opens the CA, and writes what clients must trust: now, and when
+// its files were replaced.
+func (o *options) authority(td spiffeid.TrustDomain) (ca *identity.CA, err error) {
+	publish := func() error {
+		return cmdline.WriteFile(filepath.Join(*o.state, "root-cert.pem"), ca.RootsPEM())
+	}
+	ca, err = identity.OpenCA(*o.ca, identity.CAConfig{
+		TrustDomain: td,
+		Logger:      o.logger,
+		Changed: func() {
+			if err := publish(); err != nil {
+				o.logger.Error("the new roots are not published", "error", err)
+			}
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	return server, cmdline.WriteFile(filepath.Join(*o.state, "root-cert.pem"), authority.RootPEM())
+	return ca, publish()
 }
 
 const statusPath = "/debug/status"

@@ -143,7 +143,7 @@ func (c *cluster) connect(ctx context.Context, tokens *istiod.Tokens, caller ist
 	p.Namespace, p.ServiceAccount, p.Node = caller.Namespace, caller.ServiceAccount, caller.Node
 	session, err := discovery.Connect(discovery.ControlPlane{
 		Address:    c.controlAddress,
-		RootCerts:  c.world.authority.RootPEM(),
+		RootCerts:  c.world.authority.RootsPEM(),
 		ServerName: "istiod.istio-system.svc",
 		Token:      func() (string, error) { return token, nil },
 		ClusterID:  c.name,

@@ -15,8 +15,8 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
-	"github.com/eastwest-mesh/eastwest/examples/internal/istiod"
 	"github.com/eastwest-mesh/eastwest/examples/internal/podnet"
+	"github.com/eastwest-mesh/eastwest/identity"
 )
 
 // The names of the two clusters, which are also those of their directories.
@@ -29,7 +29,7 @@ const (
 type world struct {
 	clusters  map[string]*cluster
 	underlay  *podnet.Network
-	authority *istiod.Authority // one root for both
+	authority *identity.CA // one root for both
 	tap       *tap
 	events    *events
 	settings  settings
@@ -83,7 +83,7 @@ func newWorld(ctx context.Context, config iofs.FS, s settings) (_ *world, err er
 	if err != nil {
 		return nil, err
 	}
-	if w.authority, err = istiod.NewAuthority(td); err != nil {
+	if w.authority, err = identity.NewCA(identity.CAConfig{TrustDomain: td}); err != nil {
 		return nil, err
 	}
 	for _, c := range w.sorted() {

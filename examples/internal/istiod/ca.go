@@ -18,7 +18,7 @@ func newCA(cfg Config, clusters *clusters) (*istioca.Server, error) {
 		return nil, err
 	}
 	return istioca.NewServer(istioca.ServerConfig{
-		CA:            cfg.Authority.CA,
+		CA:            cfg.Authority,
 		Authenticator: istioca.Tokens{Lookup: cfg.Tokens.workload(td)},
 		TrustedNodes:  identity.Peers{IDs: []spiffeid.ID{proxies}},
 		Nodes:         clusters,

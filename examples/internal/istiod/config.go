@@ -10,6 +10,7 @@ import (
 
 	"github.com/eastwest-mesh/eastwest/dnsproxy"
 	"github.com/eastwest-mesh/eastwest/endpoints"
+	"github.com/eastwest-mesh/eastwest/identity"
 )
 
 // Config says what a Server is. Fields without a default are required.
@@ -19,7 +20,7 @@ type Config struct {
 
 	// Authority certifies workloads, and this server. Control planes of one
 	// mesh share its roots. Its trust domain is that of the MeshConfig.
-	Authority *Authority
+	Authority *identity.CA
 	// Tokens say who may call. The Server adds those of the node proxies and
 	// gateways that its clusters have.
 	Tokens *Tokens

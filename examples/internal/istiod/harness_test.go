@@ -19,6 +19,7 @@ import (
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
 	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
+	"github.com/eastwest-mesh/eastwest/identity"
 )
 
 // A world is the clusters of testdata, and the control plane of east.
@@ -43,7 +44,7 @@ func newWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 	}
-	authority, err := NewAuthority(trustDomain(t, "cluster.local"))
+	authority, err := identity.NewCA(identity.CAConfig{TrustDomain: trustDomain(t, "cluster.local")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +180,7 @@ func (w *world) connectAs(token string, p discovery.Proxy) *client {
 func (w *world) controlPlane(token, cluster string) discovery.ControlPlane {
 	return discovery.ControlPlane{
 		Address:    w.address,
-		RootCerts:  w.config.Authority.RootPEM(),
+		RootCerts:  w.config.Authority.RootsPEM(),
 		ServerName: "istiod.istio-system.svc",
 		Token:      func() (string, error) { return token, nil },
 		ClusterID:  cluster,

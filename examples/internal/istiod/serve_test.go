@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
+	"github.com/eastwest-mesh/eastwest/identity"
 )
 
 // Serve ends while clients are connected, and they go on with what they know.
@@ -65,9 +66,17 @@ func TestServeReturnsTheCause(t *testing.T) {
 	})
 	t.Run("of a CA that has expired", func(t *testing.T) {
 		server, l := newServer(t)
-		expired := *server.cfg.Authority.cert
-		expired.NotAfter = time.Now().Add(-time.Second)
-		server.cfg.Authority.cert = &expired
+		clock := time.Now
+		expired, err := identity.NewCA(identity.CAConfig{
+			TrustDomain: server.cfg.Authority.TrustDomain(),
+			RootTTL:     time.Hour,
+			Time:        func() time.Time { return clock() },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		clock = func() time.Time { return time.Now().Add(2 * time.Hour) }
+		server.cfg.Authority = expired
 		if err := server.Serve(t.Context(), l); err == nil || !strings.Contains(err.Error(), "expired") {
 			t.Errorf("got %v", err)
 		}

@@ -7,10 +7,11 @@ import (
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
 	"github.com/eastwest-mesh/eastwest/examples/internal/kubefile"
+	"github.com/eastwest-mesh/eastwest/identity"
 )
 
 // TrustDomain returns the trust domain that the MeshConfig in a directory
-// names, to make an Authority for it. Default cluster.local.
+// names, to make a CA for it. Default cluster.local.
 func TrustDomain(dir string) (spiffeid.TrustDomain, error) {
 	snapshot, err := kubefile.Load(dir)
 	if err != nil {
@@ -32,7 +33,7 @@ func trustDomainOf(s *kubefile.Snapshot) (spiffeid.TrustDomain, error) {
 
 // checkTrustDomain refuses a MeshConfig that the CA does not fit: its
 // certificates would not be what the workloads are expected to prove.
-func checkTrustDomain(home *kubefile.Snapshot, authority *Authority) error {
+func checkTrustDomain(home *kubefile.Snapshot, authority *identity.CA) error {
 	td, err := trustDomainOf(home)
 	if err != nil {
 		return err
