@@ -11,6 +11,9 @@
 //	+-------------------------+             |   identity.CA signs           |
 //	   each is an identity.Source           +-------------------------------+
 //
+// Callers prove themselves by their certificate (ClientCertificates), by a token
+// of Kubernetes (TokenReviews), or by another token (Tokens).
+//
 // A Client fetches one certificate. A Source has a current one at all times: it
 // renews at half life, and when the CA cannot be reached it keeps what it has
 // until that expires, tries again with growing delays, and recovers by itself.
@@ -25,6 +28,7 @@
 // # What it does not do
 //
 // It does not dial or listen: give it a gRPC connection and a gRPC server. It
-// does not review Kubernetes tokens; an Authenticator can. The server does not
-// know external signers (CertSigner): such requests are refused.
+// does not speak to API servers: TokenReviews wants an interface, which is a few
+// lines around a client of Kubernetes. The server does not know external signers
+// (CertSigner): such requests are refused.
 package istioca

@@ -18,8 +18,9 @@ type Source struct {
 	client *Client
 	id     spiffeid.ID
 	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when the renewing goroutine has ended
-	ready  chan struct{} // closed when there is a first certificate
+	done   chan struct{}   // closed when the renewing goroutine has ended
+	ready  chan struct{}   // closed when there is a first certificate
+	demand chan chan error // of Renew
 
 	mu     sync.Mutex
 	svid   *x509svid.SVID
@@ -31,7 +32,7 @@ type Source struct {
 // Ready.
 func (c *Client) Source(id spiffeid.ID) *Source {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	s := &Source{client: c, id: id, cancel: cancel, done: make(chan struct{}), ready: make(chan struct{})}
+	s := &Source{client: c, id: id, cancel: cancel, done: make(chan struct{}), ready: make(chan struct{}), demand: make(chan chan error)}
 	go s.renew(ctx)
 	return s
 }
@@ -60,6 +61,28 @@ func (s *Source) Ready(ctx context.Context) error {
 		cause = err
 	}
 	return &UnavailableError{ID: s.id, Err: cause}
+}
+
+// Renew gets a new certificate now, such as when the old one was revoked or the
+// CA has another root. It returns once that is in service; on an error the old
+// one stays.
+func (s *Source) Renew(ctx context.Context) error {
+	answer := make(chan error, 1)
+	select {
+	case s.demand <- answer:
+	case <-s.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-s.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Close stops renewing and waits until that has ended. The last certificate
@@ -108,10 +131,12 @@ func (s *Source) renew(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for failures := 0; ; {
+		var answer chan error
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		case answer = <-s.demand:
 		}
 		svid, bundle, err := s.client.Fetch(ctx, s.id)
 		if ctx.Err() != nil {
@@ -122,10 +147,13 @@ func (s *Source) renew(ctx context.Context) {
 			failures++
 			s.failed(err, delay)
 			timer.Reset(delay)
-			continue
+		} else {
+			failures = 0
+			timer.Reset(s.renewed(svid, bundle))
 		}
-		failures = 0
-		timer.Reset(s.renewed(svid, bundle))
+		if answer != nil {
+			answer <- err
+		}
 	}
 }
 

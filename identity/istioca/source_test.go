@@ -2,11 +2,9 @@ package istioca
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
-	"math/big"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,36 +17,19 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/eastwest-mesh/eastwest/identity"
+	"github.com/eastwest-mesh/eastwest/identity/identitytest"
 	capb "github.com/eastwest-mesh/eastwest/internal/pb/ca/v1"
 )
 
 // withIntermediate returns a CA, and one whose authority the first one signed.
 func withIntermediate(t testing.TB) (root, below *identity.CA) {
 	t.Helper()
-	key := p256(t)
-	rootKey := p256(t)
-	now := time.Now()
-	authority := func(n int64) *x509.Certificate {
-		return &x509.Certificate{
-			SerialNumber: big.NewInt(n), Subject: pkix.Name{CommonName: big.NewInt(n).String()}, IsCA: true, BasicConstraintsValid: true,
-			KeyUsage: x509.KeyUsageCertSign, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
-		}
+	root = newCA(t, identity.CAConfig{})
+	below, err := root.Intermediate("cluster-1", 24*time.Hour)
+	if err != nil {
+		t.Fatal(err)
 	}
-	sign := func(tmpl, parent *x509.Certificate, pub, by any) *x509.Certificate {
-		der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, pub, by)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	rootCert := sign(authority(1), authority(1), rootKey.Public(), rootKey)
-	cert := sign(authority(2), rootCert, key.Public(), rootKey)
-	root = newCA(t, identity.CAConfig{Certificate: rootCert, Key: rootKey})
-	return root, newCA(t, identity.CAConfig{Certificate: cert, Key: key, Roots: []*x509.Certificate{rootCert}})
+	return root, below
 }
 
 // direct is a connection that calls a Server in the same process, and can be
@@ -282,4 +263,90 @@ func TestBackoff(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestIsASource has the CA's directory replaced, for the test of new roots.
+func TestIsASource(t *testing.T) {
+	identitytest.Run(t, func(t *testing.T) identitytest.Subject {
+		dir := filepath.Join(t.TempDir(), "ca")
+		ca, err := identity.OpenCA(dir, identity.CAConfig{TrustDomain: local})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := serve(t, serverConfig(ca))
+		client := newClient(t, ClientConfig{Conn: w.dial(t), Token: token("ztunnel-token"), Impersonate: true})
+		source := client.Source(pod)
+		t.Cleanup(func() { _ = source.Close() })
+		if err := source.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		renew := func(t *testing.T) {
+			if err := source.Renew(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return identitytest.Subject{
+			Source: source,
+			ID:     pod,
+			Rotate: renew,
+			ReplaceRoots: func(t *testing.T) {
+				other := filepath.Join(t.TempDir(), "ca")
+				if _, err := identity.OpenCA(other, identity.CAConfig{TrustDomain: local}); err != nil {
+					t.Fatal(err)
+				}
+				for _, name := range []string{"ca-cert.pem", "ca-key.pem", "root-cert.pem"} {
+					if err := os.Rename(filepath.Join(other, name), filepath.Join(dir, name)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if changed, err := ca.Reload(); !changed || err != nil {
+					t.Fatalf("reload: %t, %v", changed, err)
+				}
+				renew(t)
+			},
+		}
+	})
+}
+
+func TestRenew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := connect(t)
+		source := newClient(t, ClientConfig{Conn: ca, Impersonate: true}).Source(pod)
+		if err := source.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		first := serial(t, source)
+		if err := source.Renew(t.Context()); err != nil || serial(t, source) == first {
+			t.Errorf("renewed: %v, a new certificate: %t", err, serial(t, source) != first)
+		}
+		second := serial(t, source)
+		ca.down.Store(true)
+		if err := source.Renew(t.Context()); status.Code(err) != codes.Unavailable || serial(t, source) != second {
+			t.Errorf("with the CA down: %v, the old certificate: %t", err, serial(t, source) == second)
+		}
+		// The failure is followed by attempts as any other.
+		ca.down.Store(false)
+		pass(2 * time.Second)
+		if serial(t, source) == second {
+			t.Error("no attempt after the one that failed")
+		}
+		before := serial(t, source)
+		pass(11 * time.Hour)
+		if serial(t, source) == before {
+			pass(time.Hour)
+		}
+		if serial(t, source) == before {
+			t.Error("no renewal at half life after a renewal by hand")
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		ca.delay = time.Hour
+		if err := source.Renew(ended); !errors.Is(err, context.Canceled) {
+			t.Errorf("with an ended context: %v", err)
+		}
+		_ = source.Close()
+		if err := source.Renew(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+	})
 }
