@@ -18,8 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-
 	"github.com/eastwest-mesh/eastwest/examples/internal/cmdline"
 	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
 	"github.com/eastwest-mesh/eastwest/examples/internal/gateway"
@@ -30,19 +28,20 @@ import (
 func main() { cmdline.Main("gateway", run) }
 
 type options struct {
-	control                      cmdline.ControlPlane
-	pods                         cmdline.PodNetwork
-	network, trustDomain, listen *string
-	namespace, account           *string
-	drain                        *time.Duration
-	logger                       *slog.Logger
+	control            cmdline.ControlPlane
+	pods               cmdline.PodNetwork
+	trust              *cmdline.Trust
+	network, listen    *string
+	namespace, account *string
+	drain              *time.Duration
+	logger             *slog.Logger
 }
 
 func parse(args []string, getenv cmdline.Getenv, stderr io.Writer) (*options, error) {
 	fs := cmdline.NewFlagSet("gateway", stderr)
 	o := &options{control: cmdline.AddControlPlane(fs, getenv), pods: cmdline.AddPodNetwork(fs)}
 	o.network = cmdline.String(fs, getenv, "network", "ISTIO_META_NETWORK", "", "network of the cluster")
-	o.trustDomain = cmdline.String(fs, getenv, "trust-domain", "TRUST_DOMAIN", "cluster.local", "trust domain of the mesh")
+	o.trust = cmdline.AddTrust(fs, getenv)
 	o.namespace = cmdline.String(fs, getenv, "namespace", "POD_NAMESPACE", "istio-system", "namespace of the gateway")
 	o.account = cmdline.String(fs, getenv, "service-account", "SERVICE_ACCOUNT", "istio-eastwestgateway", "service account of the gateway")
 	o.listen = fs.String("listen", "", "address on the underlay to serve HBONE on, as in the Gateway's status (required)")
@@ -63,9 +62,9 @@ func run(ctx context.Context, args []string, getenv cmdline.Getenv, stdout, stde
 	if err != nil {
 		return err
 	}
-	td, err := spiffeid.TrustDomainFromString(*o.trustDomain)
+	trusted, err := o.trust.Open(o.logger)
 	if err != nil {
-		return &cmdline.UsageError{Err: fmt.Errorf("-trust-domain: %w", err)}
+		return err
 	}
 	pods, underlay, err := o.pods.Open()
 	if err != nil {
@@ -85,7 +84,7 @@ func run(ctx context.Context, args []string, getenv cmdline.Getenv, stdout, stde
 		return err
 	}
 	defer session.Close()
-	g, err := o.gateway(ctx, td, session, pods)
+	g, err := o.gateway(ctx, trusted, session, pods)
 	if ctx.Err() != nil {
 		return nil // interrupted before there was a certificate
 	}
@@ -97,12 +96,12 @@ func run(ctx context.Context, args []string, getenv cmdline.Getenv, stdout, stde
 	if err != nil {
 		return fmt.Errorf("-listen: %w", err)
 	}
-	return o.serve(ctx, session, g, l, stdout)
+	return o.serve(ctx, session, trusted, g, l, stdout)
 }
 
 // gateway waits for the gateway's certificate, however long the CA is away.
-func (o *options) gateway(ctx context.Context, td spiffeid.TrustDomain, session *discovery.Session, pods *podnet.Network) (*gateway.Gateway, error) {
-	id, err := identity.WorkloadID(td, *o.namespace, *o.account)
+func (o *options) gateway(ctx context.Context, trusted *cmdline.Trusted, session *discovery.Session, pods *podnet.Network) (*gateway.Gateway, error) {
+	id, err := identity.WorkloadID(trusted.Domain, *o.namespace, *o.account)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +113,8 @@ func (o *options) gateway(ctx context.Context, td spiffeid.TrustDomain, session 
 		Network:     *o.network,
 		State:       session.State,
 		Source:      source,
-		Clients:     identity.Peers{TrustDomains: []spiffeid.TrustDomain{td}},
+		Clients:     trusted.Peers(),
+		Trust:       trusted.Config,
 		DialContext: pods.DialContext,
 		Observe:     o.log,
 		Logger:      o.logger,
@@ -122,13 +122,14 @@ func (o *options) gateway(ctx context.Context, td spiffeid.TrustDomain, session 
 }
 
 // serve runs until ctx ends, and then lets connections finish for a while.
-func (o *options) serve(ctx context.Context, session *discovery.Session, g *gateway.Gateway, l net.Listener, stdout io.Writer) error {
+func (o *options) serve(ctx context.Context, session *discovery.Session, trusted *cmdline.Trusted, g *gateway.Gateway, l net.Listener, stdout io.Writer) error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	serving, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	running.Go(func() { failed <- session.Run(serving) })
+	running.Go(func() { failed <- trusted.Run(serving) })
 	running.Go(func() { failed <- g.Serve(serving, l) })
 	fmt.Fprintf(stdout, "gateway of %s serves %s\n", *o.control.Cluster, *o.listen)
 	select {

@@ -25,6 +25,8 @@ func TestUsage(t *testing.T) {
 	}{
 		{"no address", nil, true, "-listen is required"},
 		{"a bad trust domain", []string{"-listen", "172.18.1.100:15008", "-trust-domain", "A B"}, true, "-trust-domain"},
+		{"an alias of itself", []string{"-listen", "172.18.1.100:15008", "-trust-domain-alias", "cluster.local"}, true, "-trust-domain-alias"},
+		{"no revocation list", []string{"-listen", "172.18.1.100:15008", "-crl", filepath.Join(dir, "crl.pem")}, false, "-crl"},
 		{"no networks", []string{"-listen", "172.18.1.100:15008"}, true, "-podnet and -underlay are required"},
 		{"no root certificate", append(networks, "-listen", "172.18.1.100:15008", "-root-cert", filepath.Join(dir, "nope")), false, "-root-cert"},
 	}

@@ -39,7 +39,7 @@ import (
 func main() { cmdline.Main("istiod", run) }
 
 type options struct {
-	cluster, config, network, state, ca, listen, admin *string
+	cluster, config, network, state, ca, listen, admin, bundle *string
 
 	remotes map[string]string
 	names   []string
@@ -58,6 +58,7 @@ func parse(args []string, getenv cmdline.Getenv, stderr io.Writer) (*options, er
 	o.ca = fs.String("ca", "", "directory of the CA, in the layout of Istio's secret cacerts; a root is made there if there is none (default: ca below -state)")
 	o.listen = fs.String("listen", "127.0.0.1:15012", "address to serve discovery and certificates on")
 	o.admin = fs.String("admin", "", "address to serve the status on, as JSON (default: none)")
+	o.bundle = fs.String("bundle", "", "address to serve the roots of the mesh on, as a SPIFFE bundle endpoint (HTTPS), to meshes that federate with it (default: none)")
 	fs.Func("server-name", "a further DNS `NAME` or IP address that clients know this server by; may be repeated", func(v string) error {
 		o.names = append(o.names, v)
 		return nil
@@ -107,24 +108,48 @@ func run(ctx context.Context, args []string, getenv cmdline.Getenv, stdout, stde
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", *o.listen)
+	var ls listeners
+	defer ls.close()
+	ready, err := o.open(&ls)
 	if err != nil {
-		return fmt.Errorf("-listen: %w", err)
-	}
-	defer l.Close()
-	ready := fmt.Sprintf("istiod of %s serves on %s", *o.cluster, l.Addr())
-	var admin net.Listener
-	if *o.admin != "" {
-		if admin, err = net.Listen("tcp", *o.admin); err != nil {
-			return fmt.Errorf("-admin: %w", err)
-		}
-		defer admin.Close()
-		ready += fmt.Sprintf(", status on http://%s%s", admin.Addr(), statusPath)
+		return err
 	}
 	if _, err := fmt.Fprintln(stdout, ready); err != nil {
 		return err
 	}
-	return serve(ctx, server, l, admin)
+	return ls.serve(ctx, server)
+}
+
+// listeners are where the control plane serves. All but the first may be nil.
+type listeners struct{ discovery, admin, bundle net.Listener }
+
+// open listens, and says where.
+func (o *options) open(ls *listeners) (ready string, err error) {
+	if ls.discovery, err = net.Listen("tcp", *o.listen); err != nil {
+		return "", fmt.Errorf("-listen: %w", err)
+	}
+	ready = fmt.Sprintf("istiod of %s serves on %s", *o.cluster, ls.discovery.Addr())
+	if *o.admin != "" {
+		if ls.admin, err = net.Listen("tcp", *o.admin); err != nil {
+			return "", fmt.Errorf("-admin: %w", err)
+		}
+		ready += fmt.Sprintf(", status on http://%s%s", ls.admin.Addr(), statusPath)
+	}
+	if *o.bundle != "" {
+		if ls.bundle, err = net.Listen("tcp", *o.bundle); err != nil {
+			return "", fmt.Errorf("-bundle: %w", err)
+		}
+		ready += fmt.Sprintf(", roots on https://%s/", ls.bundle.Addr())
+	}
+	return ready, nil
+}
+
+func (ls *listeners) close() {
+	for _, l := range []net.Listener{ls.discovery, ls.admin, ls.bundle} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
 }
 
 // server makes the control plane, and writes what its clients need.
@@ -181,26 +206,38 @@ func (o *options) authority(td spiffeid.TrustDomain) (ca *identity.CA, err error
 
 const statusPath = "/debug/status"
 
-// serve serves clients, and on admin, if there is one, the status, until ctx
-// ends or one of the two fails.
-func serve(ctx context.Context, server *istiod.Server, l, admin net.Listener) error {
+// serve serves until ctx ends, or one of the listeners fails.
+func (ls *listeners) serve(ctx context.Context, server *istiod.Server) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
-	if admin != nil {
-		mux := http.NewServeMux()
-		mux.Handle("GET "+statusPath, server.StatusHandler())
-		s := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute}
+	defer running.Wait()
+	part := func(name string, f func() error) {
 		running.Go(func() {
-			if err := s.Serve(admin); !errors.Is(err, http.ErrServerClosed) {
-				cancel(fmt.Errorf("status: %w", err))
+			if err := f(); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
 			}
 		})
-		defer running.Wait()
-		defer func() { _ = s.Close() }()
 	}
-	if err := server.Serve(ctx, l); !errors.Is(err, context.Canceled) {
-		return err
+	if ls.admin != nil {
+		part("status", func() error { return serveStatus(ctx, server, ls.admin) })
 	}
-	return nil
+	if ls.bundle != nil {
+		part("roots", func() error { return server.ServeBundle(ctx, ls.bundle) })
+	}
+	err := server.Serve(ctx, ls.discovery)
+	cancel(err)
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func serveStatus(ctx context.Context, server *istiod.Server, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET "+statusPath, server.StatusHandler())
+	s := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	return s.Serve(l)
 }

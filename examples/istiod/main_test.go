@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,11 +17,15 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"go.uber.org/goleak"
 
 	"github.com/eastwest-mesh/eastwest/examples/internal/cmdline"
 	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
 	"github.com/eastwest-mesh/eastwest/examples/internal/istiod"
+	"github.com/eastwest-mesh/eastwest/identity"
+	"github.com/eastwest-mesh/eastwest/identity/federation"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -113,6 +119,7 @@ func TestBadState(t *testing.T) {
 		}, "-state: "},
 		{"address", func(*testing.T, string) []string { return []string{"-listen", "nowhere"} }, "-listen: "},
 		{"admin address", func(*testing.T, string) []string { return []string{"-admin", "nowhere"} }, "-admin: "},
+		{"bundle address", func(*testing.T, string) []string { return []string{"-bundle", "nowhere"} }, "-bundle: "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := clusters(t)
@@ -204,6 +211,71 @@ func TestRun(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Errorf("stopped, it returned %v", err)
+	}
+}
+
+// TestBundle has another mesh fetch the roots.
+func TestBundle(t *testing.T) {
+	dir := clusters(t)
+	state := filepath.Join(dir, "state")
+	ready, stop := start(t, noEnv, "-cluster", "east", "-config", filepath.Join(dir, "east"), "-state", state, "-listen", "127.0.0.1:0", "-bundle", "127.0.0.1:0")
+	found := regexp.MustCompile(`, roots on (https://127\.0\.0\.1:\d+/)\n$`).FindStringSubmatch(ready)
+	if found == nil {
+		t.Fatalf("it says %q", ready)
+	}
+	pem, err := os.ReadFile(filepath.Join(state, "root-cert.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	td := spiffeid.RequireTrustDomainFromString("cluster.local")
+	bundles, err := federation.New(federation.Config{Endpoints: []federation.Endpoint{{TrustDomain: td, URL: found[1], Roots: roots}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bundles.Refresh(t.Context(), td); err != nil {
+		t.Fatal(err)
+	}
+	want, err := x509bundle.Parse(td, pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := bundles.GetX509BundleForTrustDomain(td); err != nil || !got.Equal(want) {
+		t.Errorf("fetched %v, %v; want what is in root-cert.pem", got, err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("stopped, it returned %v", err)
+	}
+	if err := bundles.Refresh(t.Context(), td); err == nil {
+		t.Error("the roots are still served")
+	}
+}
+
+// TestReplacedCA plugs another CA in while it runs: clients get to know.
+func TestReplacedCA(t *testing.T) {
+	state, dir, other := t.TempDir(), filepath.Join(t.TempDir(), "ca"), filepath.Join(t.TempDir(), "ca")
+	td := spiffeid.RequireTrustDomainFromString("cluster.local")
+	o := &options{state: &state, ca: &dir, logger: slog.New(slog.DiscardHandler)}
+	ca, err := o.authority(td)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := identity.OpenCA(other, identity.CAConfig{TrustDomain: td})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(other, dir); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := ca.Reload(); !changed || err != nil {
+		t.Fatal(changed, err)
+	}
+	if got, err := os.ReadFile(filepath.Join(state, "root-cert.pem")); err != nil || !bytes.Equal(got, next.RootsPEM()) {
+		t.Errorf("root-cert.pem is not that of the new CA (%v)", err)
 	}
 }
 

@@ -27,8 +27,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-
 	"github.com/eastwest-mesh/eastwest/endpoints/xds"
 	"github.com/eastwest-mesh/eastwest/examples/internal/cmdline"
 	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
@@ -40,12 +38,13 @@ import (
 func main() { cmdline.Main("ztunnel", run) }
 
 type options struct {
-	control                            cmdline.ControlPlane
-	pods                               cmdline.PodNetwork
-	network, node, trustDomain, domain *string
-	cache, readiness                   *string
-	exposed                            []exposure
-	logger                             *slog.Logger
+	control               cmdline.ControlPlane
+	pods                  cmdline.PodNetwork
+	trust                 *cmdline.Trust
+	network, node, domain *string
+	cache, readiness      *string
+	exposed               []exposure
+	logger                *slog.Logger
 }
 
 // An exposure makes an address of the pod network reachable on the machine.
@@ -56,7 +55,7 @@ func parse(args []string, getenv cmdline.Getenv, stderr io.Writer) (*options, er
 	o := &options{control: cmdline.AddControlPlane(fs, getenv), pods: cmdline.AddPodNetwork(fs)}
 	o.network = cmdline.String(fs, getenv, "network", "NETWORK", "", "network of the cluster")
 	o.node = cmdline.String(fs, getenv, "node", "NODE_NAME", "", "name of the node (required)")
-	o.trustDomain = cmdline.String(fs, getenv, "trust-domain", "TRUST_DOMAIN", "cluster.local", "trust domain of the mesh")
+	o.trust = cmdline.AddTrust(fs, getenv)
 	o.domain = cmdline.String(fs, getenv, "cluster-domain", "CLUSTER_DOMAIN", "cluster.local", "domain of Kubernetes' names")
 	o.cache = fs.String("cache", "", "file to keep what was learnt in, so that a restart needs no istiod for it (default: none)")
 	o.readiness = fs.String("readiness", "", "address to answer GET /healthz/ready on (default: none)")
@@ -84,9 +83,9 @@ func run(ctx context.Context, args []string, getenv cmdline.Getenv, stdout, stde
 	if err != nil {
 		return err
 	}
-	td, err := spiffeid.TrustDomainFromString(*o.trustDomain)
+	trusted, err := o.trust.Open(o.logger)
 	if err != nil {
-		return &cmdline.UsageError{Err: fmt.Errorf("-trust-domain: %w", err)}
+		return err
 	}
 	pods, underlay, err := o.pods.Open()
 	if err != nil {
@@ -103,7 +102,9 @@ func run(ctx context.Context, args []string, getenv cmdline.Getenv, stdout, stde
 		Cluster:       *o.control.Cluster,
 		Network:       *o.network,
 		Node:          *o.node,
-		TrustDomain:   td,
+		TrustDomain:   trusted.Domain,
+		Federated:     trusted.Federated,
+		Trust:         trusted.Config,
 		ClusterDomain: *o.domain,
 		State:         session.State,
 		Pod:           func(ip netip.Addr) ztunnel.PodNetwork { return pods.Pod(ip) },
@@ -111,7 +112,7 @@ func run(ctx context.Context, args []string, getenv cmdline.Getenv, stdout, stde
 		Observe:       o.log,
 		Logger:        o.logger,
 	})
-	return o.serve(ctx, session, proxy, pods, stdout)
+	return o.serve(ctx, session, trusted, proxy, pods, stdout)
 }
 
 func (o *options) connect() (*discovery.Session, error) {
@@ -130,7 +131,7 @@ func (o *options) connect() (*discovery.Session, error) {
 }
 
 // serve runs everything until ctx ends or a part of it fails.
-func (o *options) serve(ctx context.Context, session *discovery.Session, proxy *ztunnel.Proxy, pods *podnet.Network, stdout io.Writer) error {
+func (o *options) serve(ctx context.Context, session *discovery.Session, trusted *cmdline.Trusted, proxy *ztunnel.Proxy, pods *podnet.Network, stdout io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
@@ -143,6 +144,7 @@ func (o *options) serve(ctx context.Context, session *discovery.Session, proxy *
 		})
 	}
 	part(session.Run)
+	part(trusted.Run)
 	part(proxy.Run)
 	for _, e := range o.exposed {
 		l, err := net.Listen("tcp", e.listen)

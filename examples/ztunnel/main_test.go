@@ -26,6 +26,9 @@ func TestUsage(t *testing.T) {
 		{"no node", nil, true, "-node is required"},
 		{"a bad exposure", []string{"-node", "n", "-expose", "127.0.0.1:1080"}, true, "want LISTEN=POD"},
 		{"a bad trust domain", []string{"-node", "n", "-trust-domain", "A B"}, true, "-trust-domain"},
+		{"a federated mesh without URL", []string{"-node", "n", "-federate", "west.example"}, true, "want DOMAIN=URL"},
+		{"an unknown policy", []string{"-node", "n", "-compliance-policy", "fips"}, true, "-compliance-policy"},
+		{"no revocation list", []string{"-node", "n", "-crl", filepath.Join(dir, "crl.pem")}, false, "-crl"},
 		{"no networks", []string{"-node", "n"}, true, "-podnet and -underlay are required"},
 		{"no root certificate", append(networks, "-node", "n", "-root-cert", filepath.Join(dir, "nope")), false, "-root-cert"},
 	}

@@ -40,6 +40,9 @@ type Config struct {
 	Source identity.Source
 	// Clients are whom it lets in; normally the trust domains of the mesh.
 	Clients identity.Peers
+	// Trust has the bundles, aliases, revocations and cryptography of its
+	// credentials; Source and Peers are not read. Default: none of these.
+	Trust identity.Config
 	// DialContext reaches pods of its network.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -73,7 +76,9 @@ type Gateway struct {
 
 // New returns a Gateway.
 func New(cfg Config) (*Gateway, error) {
-	creds, err := identity.NewServer(identity.Config{Source: cfg.Source, Peers: cfg.Clients})
+	trust := cfg.Trust
+	trust.Source, trust.Peers = cfg.Source, cfg.Clients
+	creds, err := identity.NewServer(trust)
 	if err != nil {
 		return nil, err
 	}

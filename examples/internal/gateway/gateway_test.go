@@ -68,14 +68,14 @@ func (s *syncBuffer) String() string {
 }
 
 func newWorld(t *testing.T, resources ...endpoints.Resource) *world {
-	w := newClosedWorld(t)
+	w := newClosedWorld(t, identity.Config{})
 	w.apply(resources...)
 	w.state.Complete(wds.AddressTypeURL)
 	return w
 }
 
 // newClosedWorld has a gateway that was not told yet what there is.
-func newClosedWorld(t *testing.T) *world {
+func newClosedWorld(t *testing.T, trust identity.Config) *world {
 	t.Helper()
 	ca, err := identity.NewCA(identity.CAConfig{TrustDomain: td})
 	if err != nil {
@@ -91,6 +91,7 @@ func newClosedWorld(t *testing.T) *world {
 		State:       w.state,
 		Source:      w.source(gatewayID),
 		Clients:     identity.Peers{TrustDomains: []spiffeid.TrustDomain{td}},
+		Trust:       trust,
 		DialContext: network.DialContext,
 		Observe:     func(c Connection) { w.events <- c },
 		Tap:         &w.tapped,
@@ -309,7 +310,7 @@ func TestAuthority(t *testing.T) {
 // TestNotKnown sends clients elsewhere rather than to tell them that a service
 // does not exist.
 func TestNotKnown(t *testing.T) {
-	w := newClosedWorld(t)
+	w := newClosedWorld(t, identity.Config{})
 	w.apply(service(reviews, "10.96.0.1"), pod("reviews", "10.1.0.10", reviews))
 	w.backend("reviews", "10.1.0.10")
 	if _, err := w.dial(clientID, reviews+":80"); status(err) != http.StatusServiceUnavailable {

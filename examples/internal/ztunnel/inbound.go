@@ -19,10 +19,9 @@ import (
 
 // newInbound returns a server for the pod's part of the mesh.
 func (d *pod) newInbound(ctx context.Context) (*hbone.Server, error) {
-	creds, err := identity.NewServer(identity.Config{
-		Source: d.source,
-		Peers:  identity.Peers{TrustDomains: []spiffeid.TrustDomain{d.proxy.cfg.TrustDomain}},
-	})
+	creds, err := identity.NewServer(d.trust(identity.Peers{
+		TrustDomains: append([]spiffeid.TrustDomain{d.proxy.cfg.TrustDomain}, d.proxy.cfg.Federated...),
+	}))
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +97,8 @@ func (d *pod) admit(r *hbone.Request) (net.Conn, admission, error) {
 	if err != nil {
 		return nil, admission{}, refuse(http.StatusUnauthorized, "client: %w", err)
 	}
+	// Policies know a workload by one name, whatever its certificate says.
+	peer = d.proxy.cfg.Trust.Aliases.Canonical(peer)
 	a := admission{peer: peer, source: addrPort(r.RemoteAddr())}
 	if a.destination, err = d.application(r.Authority(), addrPort(r.LocalAddr()).Addr()); err != nil {
 		return nil, a, err

@@ -221,5 +221,12 @@ func (d *pod) resetTransport() error {
 
 // credentials are for dialling those who have one of the given identities.
 func (d *pod) credentials(peers identity.Peers) (*identity.Credentials, error) {
-	return identity.NewClient(identity.Config{Source: d.source, Peers: peers})
+	return identity.NewClient(d.trust(peers))
+}
+
+// trust is the configuration of credentials of the pod.
+func (d *pod) trust(peers identity.Peers) identity.Config {
+	cfg := d.proxy.cfg.Trust
+	cfg.Source, cfg.Peers = d.source, peers
+	return cfg
 }

@@ -54,6 +54,13 @@ type Config struct {
 	// Certificates are those of the node's pods.
 	Certificates Certificates
 
+	// Federated are the trust domains, besides TrustDomain, whose workloads are
+	// let in, if the policies allow them. Default: none.
+	Federated []spiffeid.TrustDomain
+	// Trust has the bundles, aliases, revocations and cryptography of the pods'
+	// credentials; Source and Peers are not read. Default: none of these.
+	Trust identity.Config
+
 	// ClusterDomain is the domain of Kubernetes' names. Default cluster.local.
 	ClusterDomain string
 	// Upstream answers names that are not of the mesh. Default: they are refused.
