@@ -11,6 +11,7 @@ import (
 	"github.com/eastwest-mesh/eastwest/endpoints"
 	"github.com/eastwest-mesh/eastwest/endpoints/wds"
 	"github.com/eastwest-mesh/eastwest/endpoints/xds"
+	"github.com/eastwest-mesh/eastwest/identity"
 	"github.com/eastwest-mesh/eastwest/identity/authz"
 )
 
@@ -18,6 +19,10 @@ import (
 // control plane is away. The zero value is empty. Readers never block; updates
 // come from one xds.Client.
 type State struct {
+	// Aliases are further names of trust domains: policies are kept for peers by
+	// their canonical names. Set it before the first update.
+	Aliases identity.Aliases
+
 	index    endpoints.Store
 	known    atomic.Bool
 	policies atomic.Pointer[authz.Set] // nil until they are complete
@@ -131,7 +136,7 @@ func (s *State) updatePolicies(u xds.Update) map[string]error {
 			rejected[r.Name] = err
 			continue
 		}
-		next[r.Name] = p
+		next[r.Name] = p.Canonical(s.Aliases)
 	}
 	set, err := authz.Compile(slices.Collect(maps.Values(next)))
 	if err != nil {

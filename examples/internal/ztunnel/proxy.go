@@ -105,6 +105,7 @@ func New(cfg Config) *Proxy {
 	p := &Proxy{cfg: cfg, changed: make(chan struct{}, 1), pods: map[string]*pod{}}
 	p.backends = backends.NewChooser(backends.Config{Usable: p.reachable})
 	p.gateways = backends.NewChooser(backends.Config{Usable: dialable})
+	cfg.State.Aliases = cfg.Trust.Aliases
 	cfg.State.OnChange(p.wake)
 	p.wake()
 	return p

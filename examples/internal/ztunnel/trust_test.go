@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"testing"
 	"time"
@@ -93,6 +94,19 @@ func TestOtherMeshes(t *testing.T) {
 		if e := w.event(Inbound); e.Peer != tt.peer {
 			t.Errorf("%s: it is taken for %s, want %s", tt.name, e.Peer, tt.peer)
 		}
+		conn.Close()
+	}
+	// A policy that has the former name is about the workload by any name.
+	w.policies(&wds.Authorization{Name: "not-the-client", Namespace: "app", Scope: wds.ScopeNamespace, Action: wds.ActionDeny,
+		Groups: []wds.Group{{Rules: []wds.Rule{{Matches: []wds.Match{{Principals: []wds.StringMatch{{Value: "former.example/ns/app/sa/client"}}}}}}}}})
+	for _, ca := range []*identity.CA{former, w.ca} {
+		if _, err := w.knockAs(w.of(ca, "client")); statusIn(err) != http.StatusUnauthorized {
+			t.Errorf("denied by its former name, as a member of %s: %v", ca.TrustDomain().Name(), err)
+		}
+	}
+	if conn, err := w.knockAs(w.of(other, "client")); err != nil {
+		t.Errorf("the namesake in another mesh: %v", err)
+	} else {
 		conn.Close()
 	}
 	stranger, err := identity.NewCA(identity.CAConfig{TrustDomain: otherMesh})
