@@ -262,11 +262,13 @@ func (ca *CA) RootsPEM() []byte { return encodePEM(ca.signs.Load().roots.X509Aut
 // TTL returns the life that a request for ttl gets: the default if it is not
 // positive, the maximum if it is more, and in any case no longer than the CA's
 // own certificate lives.
-func (ca *CA) TTL(ttl time.Duration) time.Duration {
-	if ttl <= 0 {
-		ttl = ca.cfg.DefaultTTL
+func (ca *CA) TTL(ttl time.Duration) time.Duration { return ca.ttl(ttl, ca.signs.Load()) }
+
+func (ca *CA) ttl(asked time.Duration, a *authority) time.Duration {
+	if asked <= 0 {
+		asked = ca.cfg.DefaultTTL
 	}
-	return min(ttl, ca.cfg.MaxTTL, ca.left(ca.signs.Load()))
+	return min(asked, ca.cfg.MaxTTL, ca.left(a))
 }
 
 // left returns how long an authority lives: as long as all that stands above a
@@ -346,7 +348,8 @@ func (ca *CA) ServerCertificate(names []string, ttl time.Duration) (*tls.Certifi
 
 // sign completes a leaf and signs it.
 func (ca *CA) sign(pub crypto.PublicKey, tmpl *x509.Certificate, ttl time.Duration) ([]*x509.Certificate, error) {
-	a, life := ca.signs.Load(), ca.TTL(ttl)
+	a := ca.signs.Load() // one and the same, if it is replaced meanwhile
+	life := ca.ttl(ttl, a)
 	if life <= 0 {
 		return nil, fmt.Errorf("the certificate of the CA expired at %s", a.cert.NotAfter.Format(time.RFC3339))
 	}

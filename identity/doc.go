@@ -27,17 +27,41 @@
 //
 // There is no option that skips a check, and the zero Peers accept nobody.
 //
+// # Other meshes, other names
+//
+// Config.Bundles has the roots of other trust domains, such as those that the
+// package identity/federation fetches from SPIFFE bundle endpoints: clusters
+// with different roots and different trust domains are one mesh then. Aliases
+// are further names of a trust domain, for a mesh that changes its own.
+//
 // # Lifetime
 //
 // A new certificate in the source is used from the next handshake on and breaks
 // no connection. Credentials.Retire tells the owner of a connection until when
 // it may take new work (the earlier end of the two certificates) and when it
-// must end at once (a certificate was revoked).
+// must end at once (a certificate of the peer's chain was revoked).
+//
+// CRLs are certificate revocation lists, out of watched files, and count for
+// the issuer that signed them. Config.Revocations has them asked at handshakes,
+// and on open connections whenever they change. A certificate about which they
+// know nothing is good, unless CRLConfig.RequireCurrent is set.
+//
+// # A CA
+//
+// A CA issues certificates: in memory for tests and demonstrations, or out of a
+// directory in the layout of Istio's secret cacerts (OpenCA), for a control
+// plane. The package identity/istioca serves it by Istio's protocol.
+//
+// # FIPS 140
+//
+// The package works with GODEBUG=fips140=only, in which all of its tests are
+// run.
 //
 // # What it does not do
 //
 // It does not authorize: see the package identity/authz. It does not fetch
-// certificates from a CA: see identity/istioca. It does not read certificate
-// revocation lists or trust domain aliases, and it does not fetch bundles from
-// SPIFFE bundle endpoints; a source may. DNS names in certificates are ignored.
+// certificates from a CA: see identity/istioca. It fetches no revocation lists,
+// and asks no OCSP responders. DNS names in certificates are ignored. What
+// another implementation of a source owes to its users is in
+// identity/identitytest.
 package identity

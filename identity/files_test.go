@@ -281,3 +281,32 @@ func TestRunReloads(t *testing.T) {
 		}
 	})
 }
+
+// FuzzFiles loads any bytes as the roots, the key and the certificates.
+func FuzzFiles(f *testing.F) {
+	cfg := IstioFiles(f.TempDir())
+	ca := newTestCA(f, east)
+	writeFiles(f, cfg, ca, bob)
+	read := func(name string) []byte {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		return b
+	}
+	certs, key, roots := read(cfg.Certificates), read(cfg.Key), read(cfg.Roots)
+	f.Add(certs, key, roots)
+	f.Add(certs, []byte("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"), roots)
+	f.Add(roots, key, roots)
+	f.Add(certs, key, append(certs, roots...))
+	f.Fuzz(func(t *testing.T, certs, key, roots []byte) {
+		files := &Files{cfg: cfg}
+		svid, bundles, err := files.parse(map[string][]byte{cfg.Certificates: certs, cfg.Key: key, cfg.Roots: roots})
+		if err != nil {
+			return
+		}
+		if _, err := CertificateID(svid.Certificates[0]); err != nil || len(bundles) != 1 || bundles[0].Empty() {
+			t.Fatalf("accepted: %v, %d bundles", err, len(bundles))
+		}
+	})
+}

@@ -133,12 +133,14 @@ func connect(client, server *tls.Config) (c, s side) {
 
 // forgery describes a certificate that a CA of ours would not issue.
 type forgery struct {
-	uris      []string // as they are, in this order
-	notBefore time.Time
-	notAfter  time.Time
-	usages    []x509.ExtKeyUsage
-	isCA      bool
-	keyUsage  x509.KeyUsage
+	uris       []string // as they are, in this order
+	dnsName    string   // instead of uris
+	commonName string
+	notBefore  time.Time
+	notAfter   time.Time
+	usages     []x509.ExtKeyUsage
+	isCA       bool
+	keyUsage   x509.KeyUsage
 }
 
 // forge signs with the authority of a CA, whatever the forgery says.
@@ -150,6 +152,7 @@ func forge(t testing.TB, f forgery, issuer *x509.Certificate, issuerKey crypto.S
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber:          newSerial(),
+		Subject:               pkix.Name{CommonName: f.commonName},
 		NotBefore:             f.notBefore,
 		NotAfter:              f.notAfter,
 		KeyUsage:              x509.KeyUsageDigitalSignature | f.keyUsage,
@@ -165,6 +168,9 @@ func forge(t testing.TB, f forgery, issuer *x509.Certificate, issuerKey crypto.S
 	}
 	if len(f.uris) > 0 {
 		tmpl.ExtraExtensions = []pkix.Extension{{Id: oidSubjectAltName, Value: encodeURIs(t, f.uris)}}
+	}
+	if f.dnsName != "" {
+		tmpl.DNSNames = []string{f.dnsName}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, issuer, key.Public(), issuerKey)
 	if err != nil {
