@@ -11,6 +11,7 @@
 //	security/v1   securitypb   istio.security
 //	nds/v1        ndspb        istio.networking.nds.v1
 //	discovery/v1  discoverypb  envoy.service.discovery.v3
+//	endpoint/v1   endpointpb   envoy.config.endpoint.v3
 //	ca/v1         capb         istio.v1.auth
 //
 // The generated code is checked in. "go generate ./internal/pb" writes it anew and needs
