@@ -55,6 +55,10 @@ func (c *Client) handle(conv *conversation, resp *discoverypb.DeltaDiscoveryResp
 		c.logger().Warn("response of a type that was not asked for", "type", resp.GetTypeUrl())
 		return
 	}
+	if resp.GetMoreVersions() {
+		c.listMore(conv, k, resp.GetNonce())
+		return
+	}
 	c.mu.Lock()
 	u, rejected := k.decode(resp)
 	c.mu.Unlock()
@@ -83,6 +87,14 @@ func (c *Client) handle(conv *conversation, resp *discoverypb.DeltaDiscoveryResp
 	if complete {
 		c.completed(k)
 	}
+}
+
+// listMore answers a server that wants to know what else is held.
+func (c *Client) listMore(conv *conversation, k *cache, nonce string) {
+	c.mu.Lock()
+	req := k.moreVersions(nonce, c.maxRequestBytes())
+	c.mu.Unlock()
+	c.answer(conv, req)
 }
 
 // deliver gives an update to Handle, and records what came of it.

@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -29,11 +30,23 @@ type discard struct {
 	n   int64
 }
 
+// encoded is a message that was encoded for more than one stream.
+type encoded []byte
+
 func (d *discard) SendMsg(m any) error {
+	if shared, ok := m.(encoded); ok {
+		d.n += int64(len(shared))
+		return nil
+	}
 	var err error
 	d.buf, err = proto.MarshalOptions{}.MarshalAppend(d.buf[:0], m.(proto.Message))
 	d.n += int64(len(d.buf))
 	return err
+}
+
+func prepareEncoded(m proto.Message) (any, error) {
+	body, err := proto.Marshal(m)
+	return encoded(body), err
 }
 
 func (d *discard) Context() context.Context { return context.Background() }
@@ -46,6 +59,7 @@ func benchStream(b *testing.B, c *Collection) (*stream, *subscription, *discard)
 		server:  &Server{Source: ByType{fruit: c}},
 		grpc:    out,
 		variant: deltaVariant{},
+		prepare: prepareEncoded,
 		changed: make(chan struct{}, 1),
 		asked:   make(chan struct{}, 1),
 		ended:   make(chan struct{}),
@@ -55,6 +69,7 @@ func benchStream(b *testing.B, c *Collection) (*stream, *subscription, *discard)
 	}
 	sub := s.subs[0]
 	sub.due, sub.full = false, false // it watches from here on
+	sub.status.Responses = 1
 	return s, sub, out
 }
 
@@ -94,19 +109,30 @@ func BenchmarkFirstPush(b *testing.B) {
 		have[r.Name] = r.Version
 	}
 	for _, bench := range []struct {
-		name string
-		have map[string]string
-	}{{"new", nil}, {"reconnect", have}} {
+		name   string
+		have   map[string]string
+		shared bool // others are sent the same at the time
+	}{{"new", nil, false}, {"another", nil, true}, {"reconnect", have, false}} {
 		b.Run(bench.name, func(b *testing.B) {
 			s, sub, out := benchStream(b, c)
+			var first *broadcast
+			if bench.shared {
+				first = c.broadcasts.find(broadcastKey{
+					url: fruit, identifier: "eastwest", limit: s.server.maxResponseBytes(), whole: true,
+				}, c.revision, func() delta { return c.everything(nil) })
+			}
 			out.n = 0
 			b.ReportAllocs()
 			for b.Loop() {
 				sub.due, sub.full, sub.have = true, true, bench.have
+				if bench.shared {
+					sub.status.Responses, sub.broadcasted = 0, false
+				}
 				if err := s.push(sub); err != nil {
 					b.Fatal(err)
 				}
 			}
+			runtime.KeepAlive(first)
 			b.SetBytes(out.n / int64(b.N))
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/resources, "ns/resource")
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -199,6 +200,51 @@ func TestClientTruncates(t *testing.T) {
 	stream.respond(fruit, "2", strings.Join(unlisted[6:], " "))
 	want := slices.Delete(slices.Clone(words), listed+5, listed+6)
 	b.await(t, strings.Join(want, " "))
+}
+
+// TestClientListsInChunks reconnects to a server that asks for the rest of what did not fit into a request.
+func TestClientListsInChunks(t *testing.T) {
+	s, n := serveRaw(t)
+	b := newBasket()
+	client := &Client{Conn: n.dial(), Types: []Type{{URL: fruit, Handle: b.handle}}, MaxRequestBytes: 500}
+	start(t, client)
+	stream := s.accept()
+	if req := stream.receive(); req.GetMoreVersions() {
+		t.Errorf("a client that holds nothing says that there is more: %v", req)
+	}
+	var words []string
+	for i := range 50 {
+		words = append(words, fmt.Sprintf("fruit-%02d=1", i))
+	}
+	stream.respond(fruit, "1", strings.Join(words, " "))
+	stream.end <- nil
+
+	stream = s.accept()
+	req := stream.receive()
+	listed := maps.Clone(req.GetInitialResourceVersions())
+	for i := 0; req.GetMoreVersions(); i++ {
+		nonce := fmt.Sprint("more", i)
+		stream.send(&discoverypb.DeltaDiscoveryResponse{TypeUrl: fruit, Nonce: nonce + moreSuffix, MoreVersions: true})
+		req = stream.receive()
+		if size := proto.Size(req); size > 500 || req.GetResponseNonce() != nonce+moreSuffix {
+			t.Errorf("a request of %d bytes, to nonce %q", size, req.GetResponseNonce())
+		}
+		for name, version := range req.GetInitialResourceVersions() {
+			if listed[name] != "" {
+				t.Errorf("%s was listed twice", name)
+			}
+			listed[name] = version
+		}
+	}
+	if len(listed) != 50 {
+		t.Fatalf("%d resources listed, want all", len(listed))
+	}
+	stream.respond(fruit, "2", "fruit-00=2", "fruit-49")
+	words[0] = "fruit-00=2"
+	b.await(t, strings.Join(words[:49], " "))
+	if got := client.Status().Types[0].Resources; got != 49 {
+		t.Errorf("%d resources held", got)
+	}
 }
 
 func TestClientConfig(t *testing.T) {

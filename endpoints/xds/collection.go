@@ -26,6 +26,8 @@ type Collection struct {
 	revision uint64    // of the last Update that changed something
 	sweepAt  int       // the number of tombstones at which to sweep
 	watchers map[*watcher]struct{}
+
+	broadcasts broadcasts
 }
 
 // entry is a resource, or the tombstone of one.

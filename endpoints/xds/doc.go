@@ -21,16 +21,18 @@
 // for again at the next reconnect.
 //
 // istiod takes requests of up to 4 MiB, in which the names and versions of about 40,000 workloads
-// fit. A client that holds more lists as many as fit, and gets the others again: those missing in
-// the first answer are gone. Where a [Server] has to send an answer in several responses, the nonces
-// of all but the last end in ";more", which says that it is not complete yet.
+// fit. A client that holds more says so, and a [Server] has it go on in further requests before it
+// answers. istiod does not know that: a client lists as many as fit, and gets the others again; those
+// missing in the first answer are gone. Where a [Server] has to send an answer in several responses,
+// the nonces of all but the last end in ";more", which says that it is not complete yet.
 //
 // # One change is cheap
 //
-// A [Collection] is encoded once, by whoever fills it, and shared by all clients that see it.
-// There is no queue per client: a client that is slow gets the latest state of each name when it
-// is ready for it. One that does not read at all is disconnected after Server.SendTimeout, and
-// loses nothing by that.
+// The resources of a [Collection] are encoded once, by whoever fills it, and shared by all clients that
+// see it. So are whole responses, as gRPC sends them, among clients that follow everything: what is
+// in flight to a thousand slow clients is in memory once. There is no queue per client: a client
+// that is slow gets the latest state of each name when it is ready for it. One that does not read at
+// all is disconnected after Server.SendTimeout, and loses nothing by that.
 //
 // # What it does not do
 //

@@ -42,9 +42,9 @@ type network struct {
 }
 
 // serve starts a gRPC server with what register registers.
-func serve(t *testing.T, register func(*grpc.Server)) *network {
+func serve(t *testing.T, register func(*grpc.Server), options ...grpc.ServerOption) *network {
 	t.Helper()
-	n := &network{t: t, listener: bufconn.Listen(1 << 16), server: grpc.NewServer(), conns: map[net.Conn]struct{}{}}
+	n := &network{t: t, listener: bufconn.Listen(1 << 16), server: grpc.NewServer(options...), conns: map[net.Conn]struct{}{}}
 	register(n.server)
 	done := make(chan struct{})
 	go func() {
@@ -59,12 +59,12 @@ func serve(t *testing.T, register func(*grpc.Server)) *network {
 }
 
 // serveXDS starts s, which is shut down at the end of the test.
-func serveXDS(t *testing.T, s *Server) *network {
+func serveXDS(t *testing.T, s *Server, options ...grpc.ServerOption) *network {
 	t.Helper()
 	if s.Authenticate == nil {
 		s.Authenticate = Anonymous
 	}
-	n := serve(t, func(g *grpc.Server) { s.Register(g) })
+	n := serve(t, func(g *grpc.Server) { s.Register(g) }, options...)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

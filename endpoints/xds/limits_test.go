@@ -171,6 +171,10 @@ func TestServerRefuses(t *testing.T) {
 			&Server{Source: source(nil), Authenticate: Anonymous, MaxTypes: 1},
 			[]*discoverypb.DeltaDiscoveryRequest{request(), {TypeUrl: nuts}}, codes.ResourceExhausted, "types",
 		}, {
+			"too many resources held",
+			&Server{Source: source(nil), Authenticate: Anonymous, MaxHeld: 2},
+			[]*discoverypb.DeltaDiscoveryRequest{{Node: node, TypeUrl: fruit, InitialResourceVersions: map[string]string{"a": "", "b": "", "c": ""}}}, codes.ResourceExhausted, "held",
+		}, {
 			"too many subscriptions",
 			&Server{Source: source(nil), Authenticate: Anonymous, MaxSubscriptions: 2},
 			[]*discoverypb.DeltaDiscoveryRequest{request(), {TypeUrl: fruit, ResourceNamesSubscribe: []string{"a", "b", "c"}}}, codes.ResourceExhausted, "subscriptions",

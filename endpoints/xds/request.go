@@ -19,9 +19,9 @@ const entryOverhead = 16
 // firstRequest makes the first request of a stream for this type: what the client holds, and
 // what it wants. Both may be more than fits into one request.
 //
-//   - Of what is held, as many as fit are listed. The rest is in doubt: the server sends it
-//     again, as it does not know that the client has it, and what is not in its first answer is
-//     gone.
+//   - Of what is held, as many as fit are listed. The rest is in doubt: a server that knows how asks for
+//     it (moreVersions). Others, such as istiod, send it again, as they do not know that the client
+//     has it, and what is not in the first answer is gone.
 //   - Of the names wanted, those that do not fit follow in other requests; so do the names held
 //     but not listed of an on-demand type, for which the server then answers one by one.
 func (k *cache) firstRequest(node *discoverypb.Node, limit int) *discoverypb.DeltaDiscoveryRequest {
@@ -34,20 +34,43 @@ func (k *cache) firstRequest(node *discoverypb.Node, limit int) *discoverypb.Del
 	if k.OnDemand {
 		limit -= k.subscribeFirst(req, limit)
 	}
-	req.InitialResourceVersions = make(map[string]string, len(k.held))
-	for _, name := range slices.Sorted(maps.Keys(k.held)) {
-		version := k.held[name].Version
-		if limit -= len(name) + len(version) + entryOverhead; limit >= 0 {
-			req.InitialResourceVersions[name] = version
-			continue
-		}
-		limit = -1 // so that those left out are the last ones
-		if k.OnDemand {
-			k.ask = append(k.ask, name)
-		} else {
-			k.doubt[name] = struct{}{}
-		}
+	var rest []string
+	req.InitialResourceVersions, rest = k.versions(slices.Sorted(maps.Keys(k.held)), limit)
+	if k.OnDemand {
+		k.ask = append(k.ask, rest...)
+		return req
 	}
+	for _, name := range rest {
+		k.doubt[name] = struct{}{}
+	}
+	req.MoreVersions = len(rest) > 0
+	return req
+}
+
+// versions lists those of the names that fit into limit bytes, with the versions held, and returns the others.
+func (k *cache) versions(names []string, limit int) (listed map[string]string, rest []string) {
+	listed = make(map[string]string, len(names))
+	for i, name := range names {
+		version := k.held[name].Version
+		if limit -= len(name) + len(version) + entryOverhead; limit < 0 {
+			return listed, names[i:]
+		}
+		listed[name] = version
+	}
+	return listed, nil
+}
+
+// moreVersions makes the request that goes on with what is held. What it lists is no longer in doubt.
+func (k *cache) moreVersions(nonce string, limit int) *discoverypb.DeltaDiscoveryRequest {
+	req := &discoverypb.DeltaDiscoveryRequest{TypeUrl: k.URL, ResponseNonce: nonce}
+	limit -= len(k.URL) + len(nonce) + 3*entryOverhead
+	var rest []string
+	req.InitialResourceVersions, rest = k.versions(slices.Sorted(maps.Keys(k.doubt)), limit)
+	for name := range req.GetInitialResourceVersions() {
+		delete(k.doubt, name)
+	}
+	// A request has room for one name at least. Were a name too long, it would stay in doubt.
+	req.MoreVersions = len(rest) > 0 && len(req.GetInitialResourceVersions()) > 0
 	return req
 }
 

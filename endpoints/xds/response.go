@@ -2,8 +2,8 @@ package xds
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
-	"strings"
 
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -14,33 +14,41 @@ import (
 // treat nonces as opaque and know nothing of it; our Client is not synced before the last part.
 const moreSuffix = ";more"
 
-// nonces numbers the responses of one type on one stream.
+// nonces are those of the responses of one type on one stream.
 type nonces struct {
-	prefix      string // of the stream, so that another stream's nonces are not taken for this one's
-	sent, acked uint64
+	prefix  string // of the stream, which tells its own nonces from those of broadcasts
+	made    uint64
+	pending []string // sent and not answered, the oldest first
 }
 
+// maxPending bounds the nonces that a client does not answer.
+const maxPending = 1000
+
+// next returns the nonce of a response that only this stream sends, and notes that it is sent.
 func (n *nonces) next(more bool) string {
-	n.sent++
-	nonce := n.format(n.sent)
+	n.made++
+	nonce := n.prefix + "-" + strconv.FormatUint(n.made, 10)
 	if more {
 		nonce += moreSuffix
 	}
+	n.sent(nonce)
 	return nonce
 }
 
-func (n *nonces) format(number uint64) string { return n.prefix + "-" + strconv.FormatUint(number, 10) }
+// sent notes that a response is sent.
+func (n *nonces) sent(nonce string) {
+	if len(n.pending) >= maxPending {
+		n.pending = slices.Delete(n.pending, 0, 1)
+	}
+	n.pending = append(n.pending, nonce)
+}
 
 // answered notes that the client has answered the response with that nonce. It returns false
 // if there is none, or a later one was answered already: such a nonce is stale.
 func (n *nonces) answered(nonce string) bool {
-	digits, ok := strings.CutPrefix(strings.TrimSuffix(nonce, moreSuffix), n.prefix+"-")
-	number, err := strconv.ParseUint(digits, 10, 64)
-	if !ok || err != nil || number <= n.acked || number > n.sent {
-		return false
-	}
-	n.acked = number
-	return true
+	i := slices.Index(n.pending, nonce)
+	n.pending = n.pending[i+1:]
+	return i >= 0
 }
 
 // wireSize is an upper bound of what r adds to the size of a response.

@@ -67,6 +67,9 @@ type Server struct {
 	// MaxSubscriptions bounds the names that a stream may be subscribed to, per type, besides
 	// the wildcard. Default 100,000.
 	MaxSubscriptions int
+	// MaxHeld bounds the resources that a client may say it holds from an earlier stream, per type. Default
+	// 2,000,000.
+	MaxHeld int
 	// MaxResponseBytes splits responses that would be larger, other than those of a single
 	// resource. Default 32 MiB; ztunnel accepts 200 MiB.
 	MaxResponseBytes int
@@ -104,6 +107,7 @@ func (s *Server) serve(ss grpc.ServerStream, v variant) error {
 		server:    s,
 		grpc:      ss,
 		variant:   v,
+		prepare:   prepare(ss),
 		id:        strconv.FormatUint(rand.Uint64(), 36),
 		connected: time.Now(),
 		asked:     make(chan struct{}, 1),
@@ -221,17 +225,18 @@ type StreamType struct {
 }
 
 // sent counts a response.
-func (t *StreamType) sent(nonce string, d delta) {
+func (t *StreamType) sent(nonce string, upserts, removals int) {
 	t.Sent = nonce
 	t.Responses++
-	t.Resources += uint64(len(d.upserts))
-	t.Removals += uint64(len(d.removals))
+	t.Resources += uint64(upserts)
+	t.Removals += uint64(removals)
 }
 
 func (s *Server) identifier() string         { return cmp.Or(s.Identifier, "eastwest") }
 func (s *Server) maxStreams() int            { return cmp.Or(s.MaxStreams, 10_000) }
 func (s *Server) maxTypes() int              { return cmp.Or(s.MaxTypes, 16) }
 func (s *Server) maxSubscriptions() int      { return cmp.Or(s.MaxSubscriptions, 100_000) }
+func (s *Server) maxHeld() int               { return cmp.Or(s.MaxHeld, 2_000_000) }
 func (s *Server) maxResponseBytes() int      { return cmp.Or(s.MaxResponseBytes, 32<<20) }
 func (s *Server) pushDelay() time.Duration   { return cmp.Or(s.PushDelay, 10*time.Millisecond) }
 func (s *Server) sendTimeout() time.Duration { return cmp.Or(s.SendTimeout, time.Minute) }

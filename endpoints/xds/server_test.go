@@ -85,6 +85,34 @@ func TestServerReconnect(t *testing.T) {
 	}
 }
 
+// TestServerAsksForMoreVersions lets a client say in three requests what it holds. What changes meanwhile waits.
+func TestServerAsksForMoreVersions(t *testing.T) {
+	r, c, _ := served(t, items("apple=1 fig=1 pear=1 plum=1")...)
+	held := func(name string) map[string]string {
+		res, _ := c.Get(name)
+		return map[string]string{name: res.Version}
+	}
+	r.open(&discoverypb.DeltaDiscoveryRequest{TypeUrl: fruit, InitialResourceVersions: held("apple"), MoreVersions: true})
+	more := func() string {
+		resp := r.want("")
+		if !resp.GetMoreVersions() || !strings.HasSuffix(resp.GetNonce(), moreSuffix) {
+			t.Fatalf("got %v, want to be asked for more", resp)
+		}
+		return resp.GetNonce()
+	}
+	nonce := more()
+	c.Update(items("apple=2"), nil)
+	gone := map[string]string{"kiwi": "v1"}
+	r.send(&discoverypb.DeltaDiscoveryRequest{TypeUrl: fruit, InitialResourceVersions: gone, ResponseNonce: nonce, MoreVersions: true})
+	nonce = more()
+	r.send(&discoverypb.DeltaDiscoveryRequest{TypeUrl: fruit, InitialResourceVersions: held("pear"), ResponseNonce: nonce})
+	if resp := r.want("fig=1 plum=1 apple=2 -kiwi"); resp.GetMoreVersions() {
+		t.Errorf("asked for more than there is: %v", resp)
+	}
+	c.Update(items("apple=3"), nil)
+	r.want("apple=3")
+}
+
 func TestServerOnDemand(t *testing.T) {
 	service := Resource{Name: "app/web", Body: []byte("s"), Aliases: []string{"net/10.0.0.1"}}
 	pod := func(name, body string) Resource {

@@ -23,9 +23,9 @@ type variant interface {
 	// apply takes in what the request wants; first is set for the first one of its type.
 	apply(sub *subscription, req request, first bool) error
 	// take returns what the client has to be told now, and whether there is anything to send.
-	take(sub *subscription) (delta, bool)
-	// next takes one response from d and encodes it under the next nonce of the subscription.
-	next(sub *subscription, d *delta, limit int) proto.Message
+	take(sub *subscription) (answer, bool)
+	// next takes one response from a, and returns it as the stream can send it, and whether there are more.
+	next(s *stream, sub *subscription, a *answer) (message any, more bool, err error)
 }
 
 // request is what the requests of both variants have.
@@ -42,6 +42,7 @@ type stream struct {
 	server    *Server
 	grpc      grpc.ServerStream
 	variant   variant
+	prepare   func(proto.Message) (any, error) // see function prepare
 	id        string
 	connected time.Time
 
@@ -179,12 +180,16 @@ func (s *stream) subscription(typeURL string) (*subscription, bool, error) {
 		url:        typeURL,
 		collection: collection,
 		limit:      s.server.maxSubscriptions(),
+		maxHeld:    s.server.maxHeld(),
 		names:      make(map[string]struct{}),
 		along:      make(map[string]struct{}),
 		nonces:     nonces{prefix: s.id},
 	}
 	if collection != nil {
 		sub.watcher = collection.watch(func() { poke(s.changed) })
+	}
+	if s.prepare != nil {
+		sub.broadcast = &broadcastKey{url: typeURL, identifier: s.server.identifier(), limit: s.server.maxResponseBytes()}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -253,14 +258,18 @@ func (s *stream) pause() {
 // push sends what is due of one type, as one response or as several.
 func (s *stream) push(sub *subscription) error {
 	s.mu.Lock()
-	d, send := s.variant.take(sub)
+	a, send := s.variant.take(sub)
 	s.mu.Unlock()
 	for send {
+		var message any
+		var err error
 		s.mu.Lock()
-		resp := s.variant.next(sub, &d, s.server.maxResponseBytes())
-		send = !d.empty()
+		message, send, err = s.variant.next(s, sub, &a)
 		s.mu.Unlock()
-		if err := s.send(resp); err != nil {
+		if err == nil {
+			err = s.send(message)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -269,12 +278,12 @@ func (s *stream) push(sub *subscription) error {
 
 // send sends one response, and ends the stream if the client does not take it in time: what it
 // has not been served yet is held in memory.
-func (s *stream) send(resp proto.Message) error {
+func (s *stream) send(message any) error {
 	slow := time.AfterFunc(s.server.sendTimeout(), func() {
 		s.end(status.Error(codes.DeadlineExceeded, "the client does not read"))
 	})
 	defer slow.Stop()
-	return s.grpc.SendMsg(resp)
+	return s.grpc.SendMsg(message)
 }
 
 // snapshot describes the stream, once it is open.

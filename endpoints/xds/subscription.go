@@ -3,6 +3,7 @@ package xds
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"google.golang.org/grpc/codes"
@@ -18,6 +19,7 @@ type subscription struct {
 	collection *Collection // nil: a type that is not served
 	watcher    *watcher
 	limit      int // most names
+	maxHeld    int // most of have
 
 	wildcard bool
 	names    map[string]struct{} // asked for
@@ -28,16 +30,37 @@ type subscription struct {
 	full bool              // everything; only with the wildcard
 	ask  []string          // the resource of each name, or its removal
 	have map[string]string // what the client holds from an earlier stream: name to version
+	more bool              // that is not all of it: the client has to be asked
+
+	broadcast    *broadcastKey // how answers to all such clients are told from others; nil: there are none
+	broadcasted  bool          // one was sent
+	broadcastsTo uint64        // the revision that the last one led to
 
 	nonces nonces
 	status StreamType
 }
 
+// An answer is what a client has to be told: something of its own, or what others are told as well.
+type answer struct {
+	own    delta
+	more   bool // nothing: the client is to say first what else it holds
+	shared *broadcast
+	sent   int // how many parts of it
+}
+
 // request takes in the parts of a delta request that change what the client wants.
 func (s *subscription) request(req *discoverypb.DeltaDiscoveryRequest, first bool) error {
 	subscribe, unsubscribe := req.GetResourceNamesSubscribe(), req.GetResourceNamesUnsubscribe()
-	if first {
+	switch {
+	case first:
 		s.start(req)
+	case s.more && req.GetResponseNonce() != "":
+		s.due = true
+		s.more = req.GetMoreVersions()
+		maps.Copy(s.have, req.GetInitialResourceVersions())
+	}
+	if len(s.have) > s.maxHeld {
+		return status.Error(codes.ResourceExhausted, fmt.Sprintf("more than %d resources of %s held", s.maxHeld, s.url))
 	}
 	for _, name := range subscribe {
 		s.due = true
@@ -78,6 +101,7 @@ func (s *subscription) start(req *discoverypb.DeltaDiscoveryRequest) {
 	s.wildcard = (len(subscribe) == 0 || slices.Contains(subscribe, Wildcard)) && !slices.Contains(unsubscribe, Wildcard)
 	s.full = s.wildcard
 	if s.wildcard {
+		s.more = req.GetMoreVersions() && len(s.have) > 0
 		return
 	}
 	// What an on-demand client holds it is subscribed to, as in istiod.
@@ -88,10 +112,61 @@ func (s *subscription) start(req *discoverypb.DeltaDiscoveryRequest) {
 }
 
 // take returns what the client has to be told now, and whether there is anything to send.
-func (s *subscription) take() (delta, bool) {
+func (s *subscription) take() (answer, bool) {
 	c := s.collection
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	if s.more {
+		ask := s.due
+		s.due = false
+		return answer{more: true}, ask
+	}
+	if b := s.share(); b != nil {
+		send := s.due || !b.empty
+		s.taken()
+		return answer{shared: b}, send
+	}
+	d, send := s.takeOwn()
+	s.taken()
+	return answer{own: d}, send
+}
+
+// taken notes that the client is served, or about to be.
+func (s *subscription) taken() {
+	s.watcher.served = s.collection.revision
+	s.due, s.full, s.ask, s.have = false, false, nil, nil
+}
+
+// share returns the answer that other clients get as well, if this one is to be told just what they are: of
+// everything, what it does not have. A nonce must not come twice on a stream, so it gets each but once.
+func (s *subscription) share() *broadcast {
+	c := s.collection
+	again := s.broadcasted && s.broadcastsTo == c.revision
+	if s.broadcast == nil || !s.wildcard || len(s.ask)+len(s.have) > 0 || again {
+		return nil
+	}
+	key := *s.broadcast
+	switch {
+	case s.full && s.status.Responses == 0:
+		key.whole = true
+	case s.full || s.due || s.watcher.served == c.revision:
+		return nil
+	default:
+		key.from = s.watcher.served
+	}
+	b := c.broadcasts.find(key, c.revision, func() delta {
+		if key.whole {
+			return c.everything(nil)
+		}
+		return c.since(s.watcher, s.wants)
+	})
+	s.broadcasted, s.broadcastsTo = true, c.revision
+	return b
+}
+
+// takeOwn returns what this client alone is to be told.
+func (s *subscription) takeOwn() (delta, bool) {
+	c := s.collection
 	d := c.since(s.watcher, s.wants)
 	if s.full {
 		// Removals that wait to be sent belong to it, if this is not the first time.
@@ -102,10 +177,7 @@ func (s *subscription) take() (delta, bool) {
 		d.removals = slices.Compact(d.removals)
 	}
 	s.answer(&d)
-	send := s.due || !d.empty()
-	s.watcher.served = c.revision
-	s.due, s.full, s.ask, s.have = false, false, nil, nil
-	return d, send
+	return d, s.due || !d.empty()
 }
 
 // wants reports whether a change of e concerns the client.

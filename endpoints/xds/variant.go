@@ -6,7 +6,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	discoverypb "github.com/eastwest-mesh/eastwest/internal/pb/discovery/v1"
 )
@@ -24,15 +23,40 @@ func (deltaVariant) apply(sub *subscription, req request, first bool) error {
 	return sub.request(req.(*discoverypb.DeltaDiscoveryRequest), first)
 }
 
-func (deltaVariant) take(sub *subscription) (delta, bool) { return sub.take() }
+func (deltaVariant) take(sub *subscription) (answer, bool) { return sub.take() }
 
-func (v deltaVariant) next(sub *subscription, d *delta, limit int) proto.Message {
-	part := d.cut(sub.url, limit)
-	resp := part.encode(sub.url, !sub.wildcard)
-	resp.Nonce = sub.nonces.next(!d.empty())
-	resp.SystemVersionInfo = version(sub.watcher.served)
+func (v deltaVariant) next(s *stream, sub *subscription, a *answer) (any, bool, error) {
+	limit := s.server.maxResponseBytes()
+	if a.more {
+		nonce := sub.nonces.next(true)
+		sub.status.sent(nonce, 0, 0)
+		resp := v.response(delta{}, sub, sub.watcher.served, nonce)
+		resp.MoreVersions = true
+		return resp, false, nil
+	}
+	if a.shared == nil {
+		d := a.own.cut(sub.url, limit)
+		nonce := sub.nonces.next(!a.own.empty())
+		sub.status.sent(nonce, len(d.upserts), len(d.removals))
+		return v.response(d, sub, sub.watcher.served, nonce), !a.own.empty(), nil
+	}
+	p, err := a.shared.part(a.sent, sub.url, limit, func(d delta, nonce string) (any, error) {
+		return s.prepare(v.response(d, sub, a.shared.to, nonce))
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	a.sent++
+	sub.nonces.sent(p.nonce)
+	sub.status.sent(p.nonce, p.upserts, p.removals)
+	return p.message, !p.last, nil
+}
+
+func (v deltaVariant) response(d delta, sub *subscription, revision uint64, nonce string) *discoverypb.DeltaDiscoveryResponse {
+	resp := d.encode(sub.url, !sub.wildcard)
+	resp.Nonce = nonce
+	resp.SystemVersionInfo = version(revision)
 	resp.ControlPlane = &discoverypb.ControlPlane{Identifier: v.identifier}
-	sub.status.sent(resp.Nonce, part)
 	return resp
 }
 
@@ -67,7 +91,7 @@ func (sotwVariant) apply(sub *subscription, req request, first bool) error {
 	return nil
 }
 
-func (sotwVariant) take(sub *subscription) (delta, bool) {
+func (sotwVariant) take(sub *subscription) (answer, bool) {
 	c := sub.collection
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -76,25 +100,24 @@ func (sotwVariant) take(sub *subscription) (delta, bool) {
 	sub.watcher.served = c.revision
 	sub.due = false
 	if !send {
-		return delta{}, false
+		return answer{}, false
 	}
 	if sub.wildcard {
-		return c.everything(nil), true
+		return answer{own: c.everything(nil)}, true
 	}
 	var d delta
 	for name := range sub.names {
 		d.upserts = append(d.upserts, c.lookup(name)...)
 	}
 	d.compact()
-	return d, true
+	return answer{own: d}, true
 }
 
-func (v sotwVariant) next(sub *subscription, d *delta, _ int) proto.Message {
-	resp := d.encodeSotw(sub.url) // the whole state is one response, by definition
+func (v sotwVariant) next(_ *stream, sub *subscription, a *answer) (any, bool, error) {
+	resp := a.own.encodeSotw(sub.url) // the whole state is one response, by definition
 	resp.Nonce = sub.nonces.next(false)
 	resp.VersionInfo = version(sub.watcher.served)
 	resp.ControlPlane = &discoverypb.ControlPlane{Identifier: v.identifier}
-	sub.status.sent(resp.Nonce, *d)
-	*d = delta{}
-	return resp
+	sub.status.sent(resp.Nonce, len(a.own.upserts), len(a.own.removals))
+	return resp, false, nil
 }

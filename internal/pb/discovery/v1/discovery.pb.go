@@ -39,7 +39,10 @@ type DeltaDiscoveryRequest struct {
 	InitialResourceVersions map[string]string `protobuf:"bytes,5,rep,name=initial_resource_versions,json=initialResourceVersions,proto3" json:"initial_resource_versions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	ResponseNonce           string            `protobuf:"bytes,6,opt,name=response_nonce,json=responseNonce,proto3" json:"response_nonce,omitempty"`
 	// Set in a NACK only.
-	ErrorDetail   *Status `protobuf:"bytes,7,opt,name=error_detail,json=errorDetail,proto3" json:"error_detail,omitempty"`
+	ErrorDetail *Status `protobuf:"bytes,7,opt,name=error_detail,json=errorDetail,proto3" json:"error_detail,omitempty"`
+	// Ours; peers that do not know it pass over it: initial_resource_versions is not all that the client
+	// holds, and it can send the rest in further requests.
+	MoreVersions  bool `protobuf:"varint,1000,opt,name=more_versions,json=moreVersions,proto3" json:"more_versions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -123,6 +126,13 @@ func (x *DeltaDiscoveryRequest) GetErrorDetail() *Status {
 	return nil
 }
 
+func (x *DeltaDiscoveryRequest) GetMoreVersions() bool {
+	if x != nil {
+		return x.MoreVersions
+	}
+	return false
+}
+
 // Compatible with envoy.service.discovery.v3.DeltaDiscoveryResponse.
 type DeltaDiscoveryResponse struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -132,8 +142,10 @@ type DeltaDiscoveryResponse struct {
 	Nonce             string                 `protobuf:"bytes,5,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	RemovedResources  []string               `protobuf:"bytes,6,rep,name=removed_resources,json=removedResources,proto3" json:"removed_resources,omitempty"`
 	ControlPlane      *ControlPlane          `protobuf:"bytes,7,opt,name=control_plane,json=controlPlane,proto3" json:"control_plane,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Ours; only sent to a client that said more_versions: the server wants the rest before it answers.
+	MoreVersions  bool `protobuf:"varint,1000,opt,name=more_versions,json=moreVersions,proto3" json:"more_versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeltaDiscoveryResponse) Reset() {
@@ -206,6 +218,13 @@ func (x *DeltaDiscoveryResponse) GetControlPlane() *ControlPlane {
 		return x.ControlPlane
 	}
 	return nil
+}
+
+func (x *DeltaDiscoveryResponse) GetMoreVersions() bool {
+	if x != nil {
+		return x.MoreVersions
+	}
+	return false
 }
 
 // Compatible with envoy.service.discovery.v3.DiscoveryRequest (state of the world).
@@ -703,7 +722,7 @@ var File_eastwest_discovery_v1_discovery_proto protoreflect.FileDescriptor
 
 const file_eastwest_discovery_v1_discovery_proto_rawDesc = "" +
 	"\n" +
-	"%eastwest/discovery/v1/discovery.proto\x12\x15eastwest.discovery.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x98\x04\n" +
+	"%eastwest/discovery/v1/discovery.proto\x12\x15eastwest.discovery.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xbe\x04\n" +
 	"\x15DeltaDiscoveryRequest\x12/\n" +
 	"\x04node\x18\x01 \x01(\v2\x1b.eastwest.discovery.v1.NodeR\x04node\x12\x19\n" +
 	"\btype_url\x18\x02 \x01(\tR\atypeUrl\x128\n" +
@@ -711,17 +730,19 @@ const file_eastwest_discovery_v1_discovery_proto_rawDesc = "" +
 	"\x1aresource_names_unsubscribe\x18\x04 \x03(\tR\x18resourceNamesUnsubscribe\x12\x85\x01\n" +
 	"\x19initial_resource_versions\x18\x05 \x03(\v2I.eastwest.discovery.v1.DeltaDiscoveryRequest.InitialResourceVersionsEntryR\x17initialResourceVersions\x12%\n" +
 	"\x0eresponse_nonce\x18\x06 \x01(\tR\rresponseNonce\x12@\n" +
-	"\ferror_detail\x18\a \x01(\v2\x1d.eastwest.discovery.v1.StatusR\verrorDetail\x1aJ\n" +
+	"\ferror_detail\x18\a \x01(\v2\x1d.eastwest.discovery.v1.StatusR\verrorDetail\x12$\n" +
+	"\rmore_versions\x18\xe8\a \x01(\bR\fmoreVersions\x1aJ\n" +
 	"\x1cInitialResourceVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaf\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd5\x02\n" +
 	"\x16DeltaDiscoveryResponse\x12.\n" +
 	"\x13system_version_info\x18\x01 \x01(\tR\x11systemVersionInfo\x12=\n" +
 	"\tresources\x18\x02 \x03(\v2\x1f.eastwest.discovery.v1.ResourceR\tresources\x12\x19\n" +
 	"\btype_url\x18\x04 \x01(\tR\atypeUrl\x12\x14\n" +
 	"\x05nonce\x18\x05 \x01(\tR\x05nonce\x12+\n" +
 	"\x11removed_resources\x18\x06 \x03(\tR\x10removedResources\x12H\n" +
-	"\rcontrol_plane\x18\a \x01(\v2#.eastwest.discovery.v1.ControlPlaneR\fcontrolPlane\"\x91\x02\n" +
+	"\rcontrol_plane\x18\a \x01(\v2#.eastwest.discovery.v1.ControlPlaneR\fcontrolPlane\x12$\n" +
+	"\rmore_versions\x18\xe8\a \x01(\bR\fmoreVersions\"\x91\x02\n" +
 	"\x10DiscoveryRequest\x12!\n" +
 	"\fversion_info\x18\x01 \x01(\tR\vversionInfo\x12/\n" +
 	"\x04node\x18\x02 \x01(\v2\x1b.eastwest.discovery.v1.NodeR\x04node\x12%\n" +
