@@ -288,7 +288,7 @@ func (u *build) addGateway(g *group, at Address, cluster string, weight uint64) 
 	}
 	// istiod names a gateway's cluster and nothing else of it.
 	meta := map[string]map[string]any{metadataIstio: {"workload": ";;;;" + cluster}}
-	ep := Endpoint{Address: at, Health: Healthy, Metadata: meta}
+	ep := Endpoint{Address: at, Metadata: meta} // of its health, nothing is said
 	if u.client.Kind == Waypoint {
 		ep.Address = tunnelTo("inner_connect_originate", at, meta)
 		// The authority of both CONNECTs.

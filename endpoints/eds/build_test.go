@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
@@ -197,7 +198,10 @@ func TestEndpoints(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			a := gateways.For(test.client).Build(target(test.pods))
-			test.want.Health, test.want.Weight = Healthy, 1
+			test.want.Weight = 1
+			if strings.HasPrefix(test.name, "direct") {
+				test.want.Health = Healthy
+			}
 			got := a.Localities[0].Endpoints[0]
 			if len(got.Additional) == 0 {
 				got.Additional = nil
@@ -342,9 +346,8 @@ func oracle(c Client, gateways []Gateway, all []endpoints.Endpoint) map[string]s
 		var ways []way
 		for _, g := range gateways {
 			for _, a := range g.Addresses {
-				v4 := c.Families == endpoints.IPv4Only
-				v6 := c.Families == endpoints.IPv6Only
-				if ofKind(g) && !(v4 && a.Is6()) && !(v6 && a.Is4()) {
+				foreign := a.Is6() && c.Families == endpoints.IPv4Only || a.Is4() && c.Families == endpoints.IPv6Only
+				if ofKind(g) && !foreign {
 					ways = append(ways, way{g, a})
 				}
 			}

@@ -11,7 +11,7 @@ import (
 
 // EncodeAuthorization returns the istio.security.Authorization of a policy. Equal policies give equal bytes.
 func EncodeAuthorization(a *Authorization) ([]byte, error) {
-	e := &encoder{resource: a.ResourceName()}
+	e := newEncoder()
 	e.string(1, "name", a.Name)
 	e.string(2, "namespace", a.Namespace)
 	e.uint(3, uint64(a.Scope))
@@ -30,7 +30,7 @@ func EncodeAuthorization(a *Authorization) ([]byte, error) {
 	e.bool(6, a.DryRun)
 	e.extensions(7, a.Extensions)
 	e.buf = append(e.buf, a.Unknown...)
-	return e.result()
+	return e.result(a.ResourceName)
 }
 
 func (e *encoder) match(num protowire.Number, m *Match) {

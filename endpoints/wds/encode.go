@@ -1,7 +1,6 @@
 package wds
 
 import (
-	"bytes"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,7 +12,7 @@ import (
 // EncodeAddress returns the istio.workload.Address of a resource, for AddressTypeURL. Equal resources give
 // equal bytes. Scope and Created of a service are not on the wire.
 func EncodeAddress(r endpoints.Resource) ([]byte, error) {
-	e := &encoder{buf: make([]byte, 0, 512), resource: r.Name()}
+	e := newEncoder()
 	switch {
 	case r.Service != nil && r.Workload != nil:
 		e.fail("", "both a workload and a service")
@@ -28,21 +27,14 @@ func EncodeAddress(r endpoints.Resource) ([]byte, error) {
 	default:
 		e.fail("", "neither a workload nor a service")
 	}
-	return e.result()
+	return e.result(r.Name)
 }
 
 // EncodeWorkload returns the istio.workload.Workload of a workload, for WorkloadTypeURL.
 func EncodeWorkload(w *endpoints.Workload) ([]byte, error) {
-	e := &encoder{buf: make([]byte, 0, 512), resource: w.UID}
+	e := newEncoder()
 	e.workload(w)
-	return e.result()
-}
-
-func (e *encoder) result() ([]byte, error) {
-	if e.err != nil {
-		return nil, e.err
-	}
-	return bytes.Clone(e.buf), nil // of the right size: bodies are kept for long
+	return e.result(func() string { return w.UID })
 }
 
 func (e *encoder) service(s *endpoints.Service) {
@@ -155,8 +147,8 @@ func (e *encoder) networkAddress(num protowire.Number, a endpoints.NetworkAddres
 	e.string(1, "network", a.Network)
 	e.ip(2, "address", a.Prefix.Addr())
 	if a.Prefix.IsValid() && !a.IsHost() {
-		e.buf = protowire.AppendTag(e.buf, 3, protowire.VarintType) // a length of 0 must be said
-		e.buf = protowire.AppendVarint(e.buf, uint64(a.Prefix.Bits()))
+		e.tag(3, protowire.VarintType) // a length of 0 must be said
+		e.varint(uint64(a.Prefix.Bits()))
 	}
 	e.end(start)
 }

@@ -1,6 +1,8 @@
 package wds
 
 import (
+	"bytes"
+	"sync"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -10,14 +12,52 @@ import (
 // written in the order of their numbers (a oneof last) and maps in the order of their keys, so that equal
 // resources give equal bytes. Tests hold it to the protobuf library.
 type encoder struct {
-	buf      []byte
-	resource string
-	err      error
+	buf []byte
+	err *FieldError // the first one, without the resource's name
+}
+
+// encoders keeps buffers. Bodies are copied out of them: they are kept for long, and should have the right size.
+var encoders = sync.Pool{New: func() any { return &encoder{buf: make([]byte, 0, 1024)} }}
+
+func newEncoder() *encoder { return encoders.Get().(*encoder) }
+
+// maxBuffer bounds the buffers that are kept.
+const maxBuffer = 64 << 10
+
+// tag starts a field. Numbers are below 2048.
+func (e *encoder) tag(num protowire.Number, t protowire.Type) {
+	if tag := uint(num)<<3 | uint(t); tag < 1<<7 {
+		e.buf = append(e.buf, byte(tag))
+	} else {
+		e.buf = append(e.buf, byte(tag)|1<<7, byte(tag>>7))
+	}
+}
+
+func (e *encoder) varint(v uint64) {
+	if v < 1<<7 {
+		e.buf = append(e.buf, byte(v))
+	} else {
+		e.buf = protowire.AppendVarint(e.buf, v)
+	}
+}
+
+// result returns what was encoded, or the error with the name of the resource. It is the end of the encoder.
+func (e *encoder) result(name func() string) ([]byte, error) {
+	body, err := bytes.Clone(e.buf), e.err
+	if cap(e.buf) <= maxBuffer {
+		e.buf, e.err = e.buf[:0], nil
+		encoders.Put(e)
+	}
+	if err != nil {
+		err.Resource = name()
+		return nil, err
+	}
+	return body, nil
 }
 
 func (e *encoder) fail(field, problem string) {
 	if e.err == nil {
-		e.err = &FieldError{Resource: e.resource, Field: field, Problem: problem}
+		e.err = &FieldError{Field: field, Problem: problem}
 	}
 }
 
@@ -26,8 +66,9 @@ func (e *encoder) element(num protowire.Number, field, s string) {
 	if !utf8.ValidString(s) {
 		e.fail(field, "not UTF-8")
 	}
-	e.buf = protowire.AppendTag(e.buf, num, protowire.BytesType)
-	e.buf = protowire.AppendString(e.buf, s)
+	e.tag(num, protowire.BytesType)
+	e.varint(uint64(len(s)))
+	e.buf = append(e.buf, s...)
 }
 
 // string writes a string unless it is empty, which is the default.
@@ -38,14 +79,15 @@ func (e *encoder) string(num protowire.Number, field, s string) {
 }
 
 func (e *encoder) bytes(num protowire.Number, b []byte) {
-	e.buf = protowire.AppendTag(e.buf, num, protowire.BytesType)
-	e.buf = protowire.AppendBytes(e.buf, b)
+	e.tag(num, protowire.BytesType)
+	e.varint(uint64(len(b)))
+	e.buf = append(e.buf, b...)
 }
 
 func (e *encoder) uint(num protowire.Number, v uint64) {
 	if v != 0 {
-		e.buf = protowire.AppendTag(e.buf, num, protowire.VarintType)
-		e.buf = protowire.AppendVarint(e.buf, v)
+		e.tag(num, protowire.VarintType)
+		e.varint(v)
 	}
 }
 
@@ -62,14 +104,14 @@ func packed[T ~uint8 | ~uint16](e *encoder, num protowire.Number, values []T) {
 	}
 	start := e.begin(num)
 	for _, v := range values {
-		e.buf = protowire.AppendVarint(e.buf, uint64(v))
+		e.varint(uint64(v))
 	}
 	e.end(start)
 }
 
 // begin starts a nested message, and returns where its content starts.
 func (e *encoder) begin(num protowire.Number) int {
-	e.buf = protowire.AppendTag(e.buf, num, protowire.BytesType)
+	e.tag(num, protowire.BytesType)
 	e.buf = append(e.buf, 0) // room for a length below 128
 	return len(e.buf)
 }
