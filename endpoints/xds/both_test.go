@@ -5,6 +5,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -69,55 +71,76 @@ func TestReconnectSendsNothingAgain(t *testing.T) {
 }
 
 // TestCutAndHeal changes a collection at random while the link is cut at random. In the end the clients have what
-// the server has: those that follow everything, with room for all versions in a request or not, and one that
-// follows some names; whether or not the server can be told versions in several requests.
+// the server has: those that follow everything, with room for all versions in a request or not; one that is
+// restarted at random, and has only what its store has; and one that follows some names. Whether or not the server
+// can be told versions in several requests.
 func TestCutAndHeal(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			rnd := rand.New(rand.NewPCG(seed, 1))
-			var c Collection
-			var options []grpc.ServerOption
-			if seed%2 == 1 {
-				options = append(options, likeIstiod())
-			}
-			n := serveXDS(t, &Server{Source: ByType{fruit: &c}, PushDelay: -1, MaxResponseBytes: 600}, options...)
-			all, truncating, some := newBasket(), newBasket(), newBasket()
-			clients := []*Client{
-				{Conn: n.dial(), Types: []Type{{URL: fruit, Handle: all.handle}}},
-				{Conn: n.dial(), Types: []Type{{URL: fruit, Handle: truncating.handle}}, MaxRequestBytes: 300 << rnd.IntN(4)},
-				{Conn: n.dial(), Types: []Type{{URL: fruit, Handle: some.handle, OnDemand: true}}, MaxRequestBytes: 300},
-			}
-			for _, client := range clients {
-				start(t, client)
-			}
-			followed := map[string]bool{}
-			check := func() {
-				want := contents(&c)
-				all.await(t, joined(want))
-				truncating.await(t, joined(want))
-				maps.DeleteFunc(want, func(name, _ string) bool { return !followed[name] })
-				some.await(t, joined(want))
-			}
-			for range 60 {
-				randomChanges(rnd, &c)
-				followRandomly(t, rnd, clients[2], followed)
-				switch rnd.IntN(4) {
-				case 0:
-					n.cut()
-					randomChanges(rnd, &c)
-					followRandomly(t, rnd, clients[2], followed)
-					n.heal()
-				case 1:
-					check()
-				}
-			}
-			check()
-			for _, client := range clients {
-				if k := client.Status().Types[0]; k.Rejected > 0 {
-					t.Errorf("rejected: %s", k.LastError)
-				}
-			}
+			synctest.Test(t, func(t *testing.T) { cutAndHeal(t, rand.New(rand.NewPCG(seed, 1)), seed%2 == 1) })
 		})
+	}
+}
+
+func cutAndHeal(t *testing.T, rnd *rand.Rand, istiod bool) {
+	var c Collection
+	var options []grpc.ServerOption
+	if istiod {
+		options = append(options, likeIstiod())
+	}
+	n := serveXDS(t, &Server{Source: ByType{fruit: &c}, PushDelay: -1, MaxResponseBytes: 600}, options...)
+	all, truncating, some := newBasket(), newBasket(), newBasket()
+	clients := []*Client{
+		{Conn: n.dial(), Types: []Type{{URL: fruit, Handle: all.handle}}},
+		{Conn: n.dial(), Types: []Type{{URL: fruit, Handle: truncating.handle}}, MaxRequestBytes: 300 << rnd.IntN(4)},
+		{Conn: n.dial(), Types: []Type{{URL: fruit, Handle: some.handle, OnDemand: true}}, MaxRequestBytes: 300},
+	}
+	for _, client := range clients {
+		start(t, client)
+	}
+	var store memoryStore
+	var restarted *basket
+	var last *Client
+	restart := func() {
+		if last != nil {
+			if err := last.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		restarted = newBasket()
+		last = &Client{Conn: n.dial(), Types: []Type{{URL: fruit, Handle: restarted.handle}}, Store: &store, SaveInterval: time.Second}
+		start(t, last)
+	}
+	restart()
+	followed := map[string]bool{}
+	check := func() {
+		want := contents(&c)
+		for _, b := range []*basket{all, truncating, restarted} {
+			b.await(t, joined(want))
+		}
+		maps.DeleteFunc(want, func(name, _ string) bool { return !followed[name] })
+		some.await(t, joined(want))
+	}
+	for range 60 {
+		randomChanges(rnd, &c)
+		followRandomly(t, rnd, clients[2], followed)
+		switch rnd.IntN(5) {
+		case 0:
+			n.cut()
+			randomChanges(rnd, &c)
+			followRandomly(t, rnd, clients[2], followed)
+			n.heal()
+		case 1:
+			restart()
+		case 2:
+			check()
+		}
+	}
+	check()
+	for _, client := range append(clients, last) {
+		if k := client.Status().Types[0]; k.Rejected > 0 {
+			t.Errorf("rejected: %s", k.LastError)
+		}
 	}
 }
 

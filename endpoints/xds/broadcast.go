@@ -77,20 +77,23 @@ func (b *broadcast) part(number int, url string, limit int, encode func(d delta,
 	if number < len(b.parts) {
 		return b.parts[number], nil
 	}
-	d := b.rest.cut(url, limit)
+	rest := b.rest
+	d := rest.cut(url, limit)
 	p := part{
 		nonce:   fmt.Sprintf("%s.%d", version(b.to), number),
 		upserts: len(d.upserts), removals: len(d.removals),
-		last: b.rest.empty(),
+		last: rest.empty(),
 	}
-	if !p.last {
+	if p.last {
+		rest = delta{}
+	} else {
 		p.nonce += moreSuffix
 	}
 	var err error
 	if p.message, err = encode(d, p.nonce); err != nil {
-		return part{}, err
+		return part{}, err // another stream may try again
 	}
-	b.parts = append(b.parts, p)
+	b.rest, b.parts = rest, append(b.parts, p)
 	return p, nil
 }
 

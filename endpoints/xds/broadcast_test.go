@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -124,10 +125,10 @@ func TestServerSharesWithItsLikeOnly(t *testing.T) {
 		r.open(req)
 		return r
 	}
-	plain := open(&discoverypb.DeltaDiscoveryRequest{})
-	plain.want("apple=1 pear=1")
 	zipped := open(&discoverypb.DeltaDiscoveryRequest{}, grpc.UseCompressor(gzip.Name))
 	zipped.want("apple=1 pear=1")
+	plain := open(&discoverypb.DeltaDiscoveryRequest{})
+	plain.want("apple=1 pear=1")
 	some := open(&discoverypb.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{"pear"}})
 	some.want("pear=1")
 	held := open(&discoverypb.DeltaDiscoveryRequest{InitialResourceVersions: map[string]string{"plum": "1"}})
@@ -137,4 +138,23 @@ func TestServerSharesWithItsLikeOnly(t *testing.T) {
 	zipped.want("apple=2 -pear")
 	held.want("apple=2 -pear")
 	some.want("-pear")
+}
+
+// TestBroadcastTriesAgain: what one stream could not encode, another one can.
+func TestBroadcastTriesAgain(t *testing.T) {
+	apple := item("apple", "1")
+	b := &broadcast{to: 1, rest: delta{upserts: []*Resource{&apple}, removals: []string{"pear"}}}
+	fails := errors.New("no")
+	if _, err := b.part(0, fruit, 1000, func(delta, string) (any, error) { return nil, fails }); !errors.Is(err, fails) {
+		t.Fatalf("got %v, want %v", err, fails)
+	}
+	p, err := b.part(0, fruit, 1000, func(d delta, nonce string) (any, error) {
+		if len(d.upserts) != 1 || len(d.removals) != 1 || nonce != "r1.0" {
+			t.Errorf("got %v under nonce %s", d, nonce)
+		}
+		return "encoded", nil
+	})
+	if err != nil || p.message != "encoded" || !p.last {
+		t.Errorf("got %+v, %v", p, err)
+	}
 }
