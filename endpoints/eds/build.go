@@ -267,14 +267,14 @@ func (u *build) addStandIn(g *group, w *endpoints.Workload, mutual bool, weight 
 	to := door{host: gw.Hostname, cluster: w.Cluster, sni: gw.Port, hbone: gw.Port, weight: 1}
 	var doors []door
 	switch {
-	case gw.Hostname == "":
-		doors = []door{to.at(gw.Address.Addr())}
-	case u.DNS:
+	case gw.Hostname != "" && u.DNS:
 		doors = []door{to}
-	default:
+	case gw.Hostname != "":
 		for _, a := range u.gateways.resolve(gw.Hostname) {
 			doors = append(doors, to.at(a))
 		}
+	case gw.Address.IsHost():
+		doors = []door{to.at(gw.Address.Addr())}
 	}
 	u.addThrough(g, only(doors, u.client.enters), weight)
 }

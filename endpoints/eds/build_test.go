@@ -118,6 +118,20 @@ func TestWhatIsShown(t *testing.T) {
 		{"IPv4 only to IPv6", Client{Network: "east", Cluster: "e", Families: endpoints.IPv4Only}, one("e/east/2001:db8::1", nothing), nil, ""},
 		{"a name that Envoy resolves", east, one("e/east/example.com", nothing), func(t *Target) { t.DNS = true }, "example.com*40"},
 		{"a name behind gateways, which resolve it", east, one("w3/west/example.com", nothing), func(t *Target) { t.DNS = true }, "2.2.2.5*40"},
+		{"an invalid address", east, one("e/east/10.0.0.1", func(w *endpoints.Workload) { w.Addresses = []netip.Addr{{}} }), nil, ""},
+		{"of a view", east, one("w/west/-", func(w *endpoints.Workload) {
+			w.NetworkGateway = &endpoints.GatewayAddress{Address: endpoints.HostAddress("west", netip.MustParseAddr("9.9.9.9")), Port: 15443}
+		}), nil, "9.9.9.9*40"},
+		{"of the view of another role", east, one("w/west/-", func(w *endpoints.Workload) {
+			w.NetworkGateway = &endpoints.GatewayAddress{Address: endpoints.HostAddress("west", netip.MustParseAddr("9.9.9.9")), Port: 15008}
+			w.Tunnel = endpoints.TunnelHBONE
+		}), nil, ""},
+		{"of a view, a gateway by name", east, one("w/west/-", func(w *endpoints.Workload) {
+			w.NetworkGateway = &endpoints.GatewayAddress{Namespace: "istio-system", Hostname: "gw.example", Port: 15443}
+		}), func(t *Target) { t.DNS = true }, "gw.example*40"},
+		{"of a view, without an address of the gateway", east, one("w/west/-", func(w *endpoints.Workload) {
+			w.NetworkGateway = &endpoints.GatewayAddress{Port: 15443}
+		}), nil, ""},
 		{"a port that the service lacks", east, one("e/east/10.0.0.1", nothing), func(t *Target) { t.Port = 81 }, ""},
 		{"a waypoint without a gateway: not directly", Client{Kind: Waypoint, Network: "east"}, one("n/north/10.0.0.1", nothing), nil, ""},
 		{"a sidecar without a gateway: directly", east, one("n/north/10.0.0.1", nothing), nil, "10.0.0.1*40"},

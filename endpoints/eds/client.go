@@ -56,13 +56,13 @@ func (c *Client) wants(network string) bool {
 }
 
 func (c *Client) speaks(a netip.Addr) bool {
-	switch c.Families {
+	switch a = a.Unmap(); c.Families {
 	case endpoints.IPv4Only:
-		return a.Unmap().Is4()
+		return a.Is4()
 	case endpoints.IPv6Only:
-		return !a.Unmap().Is4()
+		return a.Is6()
 	}
-	return true
+	return a.IsValid()
 }
 
 // enters reports whether the client can go through a gateway.

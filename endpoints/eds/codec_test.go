@@ -87,9 +87,12 @@ func TestAgainstProtobuf(t *testing.T) {
 			}},
 		}},
 	}}}
-	got := new(endpointpb.ClusterLoadAssignment)
-	if err := proto.Unmarshal(body, got); err != nil || !proto.Equal(got, want) {
-		t.Errorf("got %v, %v, want %v", got, err, want)
+	wire, err := proto.MarshalOptions{Deterministic: true}.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(body, wire) {
+		t.Errorf("got %x, want %x", body, wire)
 	}
 }
 

@@ -1,34 +1,38 @@
 package eds
 
 import (
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"unicode/utf8"
 
-	endpointpb "github.com/eastwest-mesh/eastwest/internal/pb/endpoint/v1"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/eastwest-mesh/eastwest/internal/protoenc"
 )
 
 // Encode returns the ClusterLoadAssignment of a. Equal assignments give equal bytes. Errors are of type
 // *FieldError.
 func Encode(a *Assignment) ([]byte, error) {
-	e := &encoder{cluster: a.Cluster}
-	m := &endpointpb.ClusterLoadAssignment{ClusterName: a.Cluster, Endpoints: make([]*endpointpb.LocalityLbEndpoints, len(a.Localities))}
+	e := &encoder{Encoder: protoenc.Get(), cluster: a.Cluster}
+	e.string(1, "cluster_name", a.Cluster)
 	for i := range a.Localities {
-		m.Endpoints[i] = e.locality(&a.Localities[i])
+		e.locality(&a.Localities[i])
 	}
+	e.unknown(a.Unknown)
+	body := e.Done()
 	if e.err != nil {
 		return nil, e.err
 	}
-	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		return nil, &FieldError{Cluster: a.Cluster, Err: err}
-	}
-	// What is unknown comes last at each level: message fields that are there twice merge (protobuf's encoding).
-	return append(body, a.Unknown...), nil
+	return body, nil
 }
 
-// An encoder makes messages and notes the first thing that cannot be.
+// An encoder writes protobuf by hand, and notes the first thing that cannot be written. Fields are in the order of
+// their numbers, and those of a oneof last, as the Go protobuf library does, so that our bytes are those of istiod.
+// Tests hold it to the library.
 type encoder struct {
+	*protoenc.Encoder
 	cluster string
 	err     error
 }
@@ -39,84 +43,151 @@ func (e *encoder) fail(field, problem string) {
 	}
 }
 
-func (e *encoder) locality(l *Locality) *endpointpb.LocalityLbEndpoints {
-	m := &endpointpb.LocalityLbEndpoints{
-		LoadBalancingWeight: weight(l.Weight),
-		Priority:            l.Priority,
-		LbEndpoints:         make([]*endpointpb.LbEndpoint, len(l.Endpoints)),
+// element writes a string even if it is empty.
+func (e *encoder) element(num protowire.Number, field, s string) {
+	if !utf8.ValidString(s) {
+		e.fail(field, "not UTF-8")
 	}
-	if l.Region != "" || l.Zone != "" || l.Subzone != "" {
-		m.Locality = &endpointpb.Locality{Region: l.Region, Zone: l.Zone, SubZone: l.Subzone}
-	}
-	for i := range l.Endpoints {
-		m.LbEndpoints[i] = e.endpoint(&l.Endpoints[i])
-	}
-	m.ProtoReflect().SetUnknown(l.Unknown)
-	return m
+	e.Element(num, s)
 }
 
-func (e *encoder) endpoint(ep *Endpoint) *endpointpb.LbEndpoint {
-	inner := &endpointpb.Endpoint{Address: e.address(ep.Address), Hostname: ep.Hostname}
+func (e *encoder) string(num protowire.Number, field, s string) {
+	if s != "" {
+		e.element(num, field, s)
+	}
+}
+
+// unknown ends a message: fields of messages that are there twice merge.
+func (e *encoder) unknown(fields []byte) { e.Buf = append(e.Buf, fields...) }
+
+func (e *encoder) locality(l *Locality) {
+	start := e.Begin(2)
+	if l.Region != "" || l.Zone != "" || l.Subzone != "" {
+		place := e.Begin(1)
+		e.string(1, "locality.region", l.Region)
+		e.string(2, "locality.zone", l.Zone)
+		e.string(3, "locality.sub_zone", l.Subzone)
+		e.End(place)
+	}
+	for i := range l.Endpoints {
+		e.endpoint(&l.Endpoints[i])
+	}
+	e.weight(3, l.Weight)
+	e.Uint(5, uint64(l.Priority))
+	e.unknown(l.Unknown)
+	e.End(start)
+}
+
+func (e *encoder) endpoint(ep *Endpoint) {
+	start := e.Begin(2)
+	e.Uint(2, uint64(ep.Health))
+	e.metadata(ep.Metadata)
+	e.weight(4, ep.Weight)
+	inner := e.Begin(1)
+	e.address(ep.Address)
+	e.string(3, "lb_endpoints.endpoint.hostname", ep.Hostname)
 	for _, a := range ep.Additional {
-		inner.AdditionalAddresses = append(inner.AdditionalAddresses, &endpointpb.Endpoint_AdditionalAddress{Address: e.address(a)})
+		more := e.Begin(4)
+		e.address(a)
+		e.End(more)
 	}
-	m := &endpointpb.LbEndpoint{
-		HostIdentifier:      &endpointpb.LbEndpoint_Endpoint{Endpoint: inner},
-		HealthStatus:        endpointpb.HealthStatus(ep.Health),
-		Metadata:            e.metadata(ep.Metadata),
-		LoadBalancingWeight: weight(ep.Weight),
-	}
-	m.ProtoReflect().SetUnknown(ep.Unknown)
-	return m
+	e.End(inner)
+	e.unknown(ep.Unknown)
+	e.End(start)
 }
 
 const addressField = "lb_endpoints.endpoint.address"
 
-func (e *encoder) address(a Address) *endpointpb.Address {
+func (e *encoder) address(a Address) {
+	start := e.Begin(1)
 	forms := 0
-	m := new(endpointpb.Address)
 	if a.Host != "" {
 		forms++
-		m.Address = &endpointpb.Address_SocketAddress{SocketAddress: &endpointpb.SocketAddress{
-			Address: a.Host, PortSpecifier: &endpointpb.SocketAddress_PortValue{PortValue: uint32(a.Port)},
-		}}
+		socket := e.Begin(1)
+		e.string(2, addressField, a.Host)
+		e.Tag(3, protowire.VarintType) // a port of 0 must be said
+		e.Varint(uint64(a.Port))
+		e.End(socket)
 	}
 	if a.Pipe != "" {
 		forms++
-		m.Address = &endpointpb.Address_Pipe{Pipe: &endpointpb.Pipe{Path: a.Pipe}}
+		pipe := e.Begin(2)
+		e.string(1, addressField, a.Pipe)
+		e.End(pipe)
 	}
 	if a.Listener != "" {
 		forms++
-		m.Address = &endpointpb.Address_EnvoyInternalAddress{EnvoyInternalAddress: &endpointpb.EnvoyInternalAddress{
-			AddressNameSpecifier: &endpointpb.EnvoyInternalAddress_ServerListenerName{ServerListenerName: a.Listener},
-			EndpointId:           a.ID,
-		}}
+		internal := e.Begin(3)
+		e.string(2, addressField, a.ID)
+		e.string(1, addressField, a.Listener)
+		e.End(internal)
 	}
 	if forms != 1 {
 		e.fail(addressField, "must be one of a host, a pipe and an internal listener")
 	}
-	return m
+	e.End(start)
 }
 
-func (e *encoder) metadata(filters map[string]map[string]any) *endpointpb.Metadata {
+// weight writes a wrapped number: 0 is none.
+func (e *encoder) weight(num protowire.Number, w uint32) {
+	if w != 0 {
+		start := e.Begin(num)
+		e.Uint(1, uint64(w))
+		e.End(start)
+	}
+}
+
+func (e *encoder) metadata(filters map[string]map[string]any) {
 	if len(filters) == 0 {
-		return nil
+		return
 	}
-	m := &endpointpb.Metadata{FilterMetadata: make(map[string]*structpb.Struct, len(filters))}
-	for filter, values := range filters {
-		s, err := structpb.NewStruct(values)
-		if err != nil {
-			e.fail("lb_endpoints.metadata["+filter+"]", err.Error())
-			continue
-		}
-		m.FilterMetadata[filter] = s
+	start := e.Begin(3)
+	for _, filter := range slices.Sorted(maps.Keys(filters)) {
+		entry := e.Begin(1)
+		field := "lb_endpoints.metadata[" + filter + "]"
+		e.element(1, field, filter)
+		e.fields(2, field, filters[filter])
+		e.End(entry)
 	}
-	return m
+	e.End(start)
 }
 
-func weight(w uint32) *wrapperspb.UInt32Value {
-	if w == 0 {
-		return nil
+// fields writes a google.protobuf.Struct.
+func (e *encoder) fields(num protowire.Number, field string, values map[string]any) {
+	start := e.Begin(num)
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		entry := e.Begin(1)
+		e.element(1, field, key)
+		e.value(2, field, values[key])
+		e.End(entry)
 	}
-	return wrapperspb.UInt32(w)
+	e.End(start)
+}
+
+// value writes a google.protobuf.Value. As it is a oneof, defaults are written, too.
+func (e *encoder) value(num protowire.Number, field string, v any) {
+	start := e.Begin(num)
+	switch v := v.(type) {
+	case nil:
+		e.Tag(1, protowire.VarintType)
+		e.Varint(0)
+	case float64:
+		e.Fixed64(2, math.Float64bits(v))
+	case string:
+		e.element(3, field, v)
+	case bool:
+		e.Tag(4, protowire.VarintType)
+		e.Varint(protowire.EncodeBool(v))
+	case map[string]any:
+		e.fields(5, field, v)
+	case []any:
+		list := e.Begin(6)
+		for _, element := range v {
+			e.value(1, field, element)
+		}
+		e.End(list)
+	default:
+		e.fail(field, fmt.Sprintf("a value of type %T", v))
+	}
+	e.End(start)
 }

@@ -73,8 +73,10 @@ func NewGateways(all []Gateway, resolve func(hostname string) []netip.Addr) *Gat
 			weight: uint64(max(1, g.Weight)), healthy: g.Health == endpoints.Healthy,
 		}
 		for _, a := range g.Addresses {
-			gs.resolved.add(d.at(a))
-			gs.named.add(d.at(a))
+			if a.IsValid() {
+				gs.resolved.add(d.at(a))
+				gs.named.add(d.at(a))
+			}
 		}
 		for _, host := range g.Hostnames {
 			for _, a := range resolve(host) {

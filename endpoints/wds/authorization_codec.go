@@ -14,27 +14,27 @@ func EncodeAuthorization(a *Authorization) ([]byte, error) {
 	e := newEncoder()
 	e.string(1, "name", a.Name)
 	e.string(2, "namespace", a.Namespace)
-	e.uint(3, uint64(a.Scope))
-	e.uint(4, uint64(a.Action))
+	e.Uint(3, uint64(a.Scope))
+	e.Uint(4, uint64(a.Action))
 	for _, g := range a.Groups {
-		group := e.begin(5)
+		group := e.Begin(5)
 		for _, r := range g.Rules {
-			rules := e.begin(1)
+			rules := e.Begin(1)
 			for i := range r.Matches {
 				e.match(2, &r.Matches[i])
 			}
-			e.end(rules)
+			e.End(rules)
 		}
-		e.end(group)
+		e.End(group)
 	}
 	e.bool(6, a.DryRun)
 	e.extensions(7, a.Extensions)
-	e.buf = append(e.buf, a.Unknown...)
+	e.Buf = append(e.Buf, a.Unknown...)
 	return e.result(a.ResourceName)
 }
 
 func (e *encoder) match(num protowire.Number, m *Match) {
-	start := e.begin(num)
+	start := e.Begin(num)
 	e.stringMatches(1, "namespaces", m.Namespaces)
 	e.stringMatches(2, "not_namespaces", m.NotNamespaces)
 	e.stringMatches(3, "principals", m.Principals)
@@ -48,43 +48,43 @@ func (e *encoder) match(num protowire.Number, m *Match) {
 	e.serviceAccounts(11, "service_accounts", m.ServiceAccounts)
 	e.serviceAccounts(12, "not_service_accounts", m.NotServiceAccounts)
 	e.extensions(13, m.Extensions)
-	e.end(start)
+	e.End(start)
 }
 
 func (e *encoder) stringMatches(num protowire.Number, field string, all []StringMatch) {
 	for _, m := range all {
-		start := e.begin(num)
+		start := e.Begin(num)
 		switch m.Kind {
 		case MatchExact, MatchPrefix, MatchSuffix:
 			e.element(protowire.Number(m.Kind)+1, field, m.Value) // in a oneof, also an empty one is there
 		case MatchPresence:
-			e.bytes(4, nil)
+			e.Bytes(4, nil)
 		default:
 			e.fail(field, "unknown kind of match "+m.Kind.String())
 		}
-		e.end(start)
+		e.End(start)
 	}
 }
 
 func (e *encoder) prefixes(num protowire.Number, field string, all []netip.Prefix) {
 	for _, p := range all {
-		start := e.begin(num)
+		start := e.Begin(num)
 		e.ip(1, field, p.Addr())
 		if p.IsValid() {
-			e.uint(2, uint64(p.Bits()))
+			e.Uint(2, uint64(p.Bits()))
 		} else {
 			e.fail(field, "invalid prefix")
 		}
-		e.end(start)
+		e.End(start)
 	}
 }
 
 func (e *encoder) serviceAccounts(num protowire.Number, field string, all []ServiceAccount) {
 	for _, a := range all {
-		start := e.begin(num)
+		start := e.Begin(num)
 		e.string(1, field, a.Namespace)
 		e.string(2, field, a.Name)
-		e.end(start)
+		e.End(start)
 	}
 }
 

@@ -17,13 +17,13 @@ func EncodeAddress(r endpoints.Resource) ([]byte, error) {
 	case r.Service != nil && r.Workload != nil:
 		e.fail("", "both a workload and a service")
 	case r.Workload != nil:
-		start := e.begin(1)
+		start := e.Begin(1)
 		e.workload(r.Workload)
-		e.end(start)
+		e.End(start)
 	case r.Service != nil:
-		start := e.begin(2)
+		start := e.Begin(2)
 		e.service(r.Service)
-		e.end(start)
+		e.End(start)
 	default:
 		e.fail("", "neither a workload nor a service")
 	}
@@ -50,18 +50,18 @@ func (e *encoder) service(s *endpoints.Service) {
 	}
 	e.gatewayAddress(7, "service.waypoint", s.Waypoint)
 	e.loadBalancing(8, s.LoadBalancing)
-	e.uint(9, uint64(s.IPFamilies))
+	e.Uint(9, uint64(s.IPFamilies))
 	e.extensions(10, s.Extensions)
 	e.bool(11, s.Canonical)
 	e.bool(12, s.IngressUseWaypoint)
 	for i := range s.WeightedWaypoints {
-		start := e.begin(13)
+		start := e.Begin(13)
 		e.gatewayAddress(1, "service.weighted_waypoints", &s.WeightedWaypoints[i].Destination)
-		e.uint(2, uint64(s.WeightedWaypoints[i].Weight))
-		e.end(start)
+		e.Uint(2, uint64(s.WeightedWaypoints[i].Weight))
+		e.End(start)
 	}
-	e.uint(14, uint64(s.Visibility))
-	e.buf = append(e.buf, s.Unknown...)
+	e.Uint(14, uint64(s.Visibility))
+	e.Buf = append(e.Buf, s.Unknown...)
 }
 
 func (e *encoder) workload(w *endpoints.Workload) {
@@ -71,20 +71,20 @@ func (e *encoder) workload(w *endpoints.Workload) {
 		e.ip(3, "workload.addresses", a)
 	}
 	e.string(4, "workload.network", w.Network)
-	e.uint(5, uint64(w.Tunnel))
+	e.Uint(5, uint64(w.Tunnel))
 	e.string(6, "workload.trust_domain", w.TrustDomain)
 	e.string(7, "workload.service_account", w.ServiceAccount)
 	e.gatewayAddress(8, "workload.waypoint", w.Waypoint)
 	e.string(9, "workload.node", w.Node)
 	e.string(10, "workload.canonical_name", w.CanonicalName)
 	e.string(11, "workload.canonical_revision", w.CanonicalRevision)
-	e.uint(12, uint64(w.Type))
+	e.Uint(12, uint64(w.Type))
 	e.string(13, "workload.workload_name", w.WorkloadName)
 	e.bool(14, w.NativeTunnel)
 	for _, p := range w.AuthorizationPolicies {
 		e.element(16, "workload.authorization_policies", p)
 	}
-	e.uint(17, uint64(w.Health))
+	e.Uint(17, uint64(w.Health))
 	e.string(18, "workload.cluster_id", w.Cluster)
 	e.gatewayAddress(19, "workload.network_gateway", w.NetworkGateway)
 	e.string(20, "workload.uid", w.UID)
@@ -92,14 +92,14 @@ func (e *encoder) workload(w *endpoints.Workload) {
 	e.services(22, w.Services)
 	e.applicationTunnel(23, w.ApplicationTunnel)
 	e.locality(24, w.Locality)
-	e.uint(25, uint64(w.NetworkMode))
+	e.Uint(25, uint64(w.NetworkMode))
 	e.extensions(26, w.Extensions)
 	if w.Capacity != nil {
-		start := e.begin(27)
-		e.uint(1, uint64(*w.Capacity))
-		e.end(start)
+		start := e.Begin(27)
+		e.Uint(1, uint64(*w.Capacity))
+		e.End(start)
 	}
-	e.buf = append(e.buf, w.Unknown...)
+	e.Buf = append(e.Buf, w.Unknown...)
 }
 
 // services writes a map from service to ports.
@@ -110,22 +110,22 @@ func (e *encoder) services(num protowire.Number, services []endpoints.ServicePor
 		slices.SortFunc(services, byName)
 	}
 	for _, s := range services {
-		entry := e.begin(num)
+		entry := e.Begin(num)
 		e.element(1, "workload.services", s.Service)
-		list := e.begin(2)
+		list := e.Begin(2)
 		e.ports(1, s.Ports)
-		e.end(list)
-		e.end(entry)
+		e.End(list)
+		e.End(entry)
 	}
 }
 
 func (e *encoder) ports(num protowire.Number, ports []endpoints.Port) {
 	for _, p := range ports {
-		start := e.begin(num)
-		e.uint(1, uint64(p.ServicePort))
-		e.uint(2, uint64(p.TargetPort))
-		e.uint(3, uint64(p.AppProtocol))
-		e.end(start)
+		start := e.Begin(num)
+		e.Uint(1, uint64(p.ServicePort))
+		e.Uint(2, uint64(p.TargetPort))
+		e.Uint(3, uint64(p.AppProtocol))
+		e.End(start)
 	}
 }
 
@@ -133,24 +133,24 @@ func (e *encoder) ip(num protowire.Number, field string, a netip.Addr) {
 	switch {
 	case a.Is4():
 		b := a.As4()
-		e.bytes(num, b[:])
+		e.Bytes(num, b[:])
 	case a.Is6():
 		b := a.As16()
-		e.bytes(num, b[:])
+		e.Bytes(num, b[:])
 	default:
 		e.fail(field, "invalid address")
 	}
 }
 
 func (e *encoder) networkAddress(num protowire.Number, a endpoints.NetworkAddress) {
-	start := e.begin(num)
+	start := e.Begin(num)
 	e.string(1, "network", a.Network)
 	e.ip(2, "address", a.Prefix.Addr())
 	if a.Prefix.IsValid() && !a.IsHost() {
-		e.tag(3, protowire.VarintType) // a length of 0 must be said
-		e.varint(uint64(a.Prefix.Bits()))
+		e.Tag(3, protowire.VarintType) // a length of 0 must be said
+		e.Varint(uint64(a.Prefix.Bits()))
 	}
-	e.end(start)
+	e.End(start)
 }
 
 // gatewayAddress writes the oneof last, as the Go protobuf library does, so that our bytes are those of istiod.
@@ -158,65 +158,65 @@ func (e *encoder) gatewayAddress(num protowire.Number, field string, g *endpoint
 	if g == nil {
 		return
 	}
-	start := e.begin(num)
-	e.uint(3, uint64(g.Port))
+	start := e.Begin(num)
+	e.Uint(3, uint64(g.Port))
 	if g.Hostname != "" {
-		dest := e.begin(1)
+		dest := e.Begin(1)
 		e.string(1, field, g.Namespace)
 		e.string(2, field, g.Hostname)
-		e.end(dest)
+		e.End(dest)
 	} else if g.Address.IsHost() {
 		e.networkAddress(2, g.Address)
 	} else {
 		e.fail(field, "neither a hostname nor a single address")
 	}
-	e.end(start)
+	e.End(start)
 }
 
 func (e *encoder) loadBalancing(num protowire.Number, l *endpoints.LoadBalancing) {
 	if l == nil {
 		return
 	}
-	start := e.begin(num)
+	start := e.Begin(num)
 	packed(e, 1, l.Preference)
-	e.uint(2, uint64(l.Mode))
-	e.uint(3, uint64(l.HealthPolicy))
-	e.end(start)
+	e.Uint(2, uint64(l.Mode))
+	e.Uint(3, uint64(l.HealthPolicy))
+	e.End(start)
 }
 
 func (e *encoder) applicationTunnel(num protowire.Number, t *endpoints.ApplicationTunnel) {
 	if t == nil {
 		return
 	}
-	start := e.begin(num)
-	e.uint(1, uint64(t.Protocol))
-	e.uint(2, uint64(t.Port))
-	e.end(start)
+	start := e.Begin(num)
+	e.Uint(1, uint64(t.Protocol))
+	e.Uint(2, uint64(t.Port))
+	e.End(start)
 }
 
 func (e *encoder) locality(num protowire.Number, l endpoints.Locality) {
 	if l == (endpoints.Locality{}) {
 		return
 	}
-	start := e.begin(num)
+	start := e.Begin(num)
 	e.string(1, "workload.locality.region", l.Region)
 	e.string(2, "workload.locality.zone", l.Zone)
 	e.string(3, "workload.locality.subzone", l.Subzone)
-	e.end(start)
+	e.End(start)
 }
 
 func (e *encoder) extensions(num protowire.Number, extensions []endpoints.Extension) {
 	for _, x := range extensions {
-		start := e.begin(num)
+		start := e.Begin(num)
 		e.string(1, "extensions.name", x.Name)
 		if x.TypeURL != "" || len(x.Value) > 0 {
-			config := e.begin(2)
+			config := e.Begin(2)
 			e.string(1, "extensions.config", x.TypeURL)
 			if len(x.Value) > 0 {
-				e.bytes(2, x.Value)
+				e.Bytes(2, x.Value)
 			}
-			e.end(config)
+			e.End(config)
 		}
-		e.end(start)
+		e.End(start)
 	}
 }
