@@ -90,7 +90,8 @@ type Server struct {
 // Anonymous is an Authenticate that accepts everyone, with nil as the peer.
 func Anonymous(context.Context) (any, error) { return nil, nil }
 
-// Register makes r serve aggregated discovery.
+// Register makes r serve aggregated discovery. Interceptors and stats handlers see responses that go to many
+// clients as *grpc.PreparedMsg.
 func (s *Server) Register(r grpc.ServiceRegistrar) { r.RegisterService(serviceDesc(s), nil) }
 
 func (s *Server) serveDelta(_ any, ss grpc.ServerStream) error {
