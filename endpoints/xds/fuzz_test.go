@@ -27,6 +27,8 @@ func FuzzServerRequests(f *testing.F) {
 		&discoverypb.DeltaDiscoveryRequest{TypeUrl: fruit, ResourceNamesSubscribe: []string{"en", "fig"}})
 	seed(&discoverypb.DeltaDiscoveryRequest{TypeUrl: fruit, InitialResourceVersions: map[string]string{"apple": "1", "fig": ""}, ResourceNamesSubscribe: []string{"apple"}},
 		&discoverypb.DeltaDiscoveryRequest{TypeUrl: fruit, ResourceNamesUnsubscribe: []string{"apple"}, ErrorDetail: &discoverypb.Status{Message: "bad"}, ResponseNonce: "-2"})
+	seed(&discoverypb.DeltaDiscoveryRequest{TypeUrl: fruit, InitialResourceVersions: map[string]string{"apple": "1"}, MoreVersions: true},
+		&discoverypb.DeltaDiscoveryRequest{TypeUrl: fruit, InitialResourceVersions: map[string]string{"fig": "1"}, ResponseNonce: "-1;more"})
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		c := new(Collection)
 		c.Update([]Resource{{Name: "apple", Version: "1", Aliases: []string{"en"}}, {Name: "core", With: []string{"apple"}}, {Name: "pear"}}, nil)
@@ -34,6 +36,7 @@ func FuzzServerRequests(f *testing.F) {
 			server:  &Server{Source: ByType{fruit: c}, MaxSubscriptions: 4, MaxResponseBytes: 1},
 			grpc:    new(discard),
 			variant: deltaVariant{},
+			prepare: prepareEncoded,
 			changed: make(chan struct{}, 1),
 			asked:   make(chan struct{}, 1),
 			ended:   make(chan struct{}),
@@ -50,8 +53,8 @@ func FuzzServerRequests(f *testing.F) {
 				if err := s.push(sub); err != nil {
 					t.Fatal(err)
 				}
-				if d, send := sub.take(); send {
-					t.Errorf("still owes %+v after a push", d)
+				if a, send := sub.take(); send {
+					t.Errorf("still owes %+v after a push", a)
 				}
 			}
 			c.Update(items("fig=1 pear=2"), []string{"apple"})
@@ -70,6 +73,7 @@ func FuzzClientResponses(f *testing.F) {
 	some := (&delta{upserts: []*Resource{{Name: "apple", Aliases: []string{"en"}}, {Name: "apple", Body: []byte("bad")}}}).encode(fruit, true)
 	f.Add(marshal(f, istiod), marshal(f, gone), true)
 	f.Add(marshal(f, some), marshal(f, gone), false)
+	f.Add(marshal(f, some), marshal(f, &discoverypb.DeltaDiscoveryResponse{TypeUrl: fruit, MoreVersions: true}), false)
 	f.Fuzz(func(t *testing.T, first, second []byte, onDemand bool) {
 		held := map[string]bool{}
 		c := &Client{Types: []Type{{URL: fruit, OnDemand: onDemand, Handle: func(u Update) map[string]error {
