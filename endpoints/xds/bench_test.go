@@ -73,15 +73,23 @@ func benchStream(b *testing.B, c *Collection) (*stream, *subscription, *discard)
 	return s, sub, out
 }
 
-// BenchmarkPushOneChange changes one resource of many, and sends it to many clients.
+// BenchmarkPushOneChange changes one resource of many, and sends it to many clients; "each" encodes it for each of
+// them anew.
 func BenchmarkPushOneChange(b *testing.B) {
 	for _, resources := range []int{1_000, 100_000} {
-		for _, clients := range []int{1, 1000} {
-			b.Run(fmt.Sprintf("resources=%d/clients=%d", resources, clients), func(b *testing.B) {
-				c := fill(resources)
+		c := fill(resources)
+		for _, bench := range []struct {
+			name    string
+			clients int
+			each    bool
+		}{{"clients=1", 1, false}, {"clients=1000", 1000, false}, {"clients=1000/each", 1000, true}} {
+			b.Run(fmt.Sprintf("resources=%d/%s", resources, bench.name), func(b *testing.B) {
 				var streams []*stream
-				for range clients {
-					s, _, _ := benchStream(b, c)
+				for range bench.clients {
+					s, sub, _ := benchStream(b, c)
+					if bench.each {
+						sub.broadcast = nil
+					}
 					streams = append(streams, s)
 				}
 				body := make([]byte, 200)
@@ -94,7 +102,10 @@ func BenchmarkPushOneChange(b *testing.B) {
 						}
 					}
 				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(clients), "ns/client")
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(bench.clients), "ns/client")
+				for _, s := range streams {
+					s.subs[0].close()
+				}
 			})
 		}
 	}
