@@ -67,8 +67,8 @@ type Server struct {
 	// MaxSubscriptions bounds the names that a stream may be subscribed to, per type, besides
 	// the wildcard. Default 100,000.
 	MaxSubscriptions int
-	// MaxHeld bounds the resources that a client may say it holds from an earlier stream, per type. Default
-	// 2,000,000.
+	// MaxHeld bounds the resources that a client may say it holds from an earlier stream, per type. Until the first
+	// answer they are in memory by name and version, about 150 bytes each. Default 2,000,000.
 	MaxHeld int
 	// MaxResponseBytes splits responses that would be larger, other than those of a single
 	// resource. Default 32 MiB; ztunnel accepts 200 MiB.
