@@ -12,7 +12,7 @@ func (m *Mesh) apply(c *cluster, ch *Change) []error {
 		m.setService(c, key, serviceFact{})
 	}
 	for _, uid := range ch.RemovedWorkloads {
-		m.setWorkload(c, uid, workloadFact{})
+		m.setWorkload(c, uid, nil)
 	}
 	for _, key := range ch.RemovedGateways {
 		m.setGateway(c, key, gatewayFact{})
@@ -25,7 +25,7 @@ func (m *Mesh) apply(c *cluster, ch *Change) []error {
 func (m *Mesh) resync(c *cluster, ch *Change) []error {
 	errs := m.upsert(c, ch)
 	removeOthers(c.services, ch.Services, (*Service).Key, func(key string) { m.setService(c, key, serviceFact{}) })
-	removeOthers(c.workloads, ch.Workloads, func(w *Workload) string { return w.UID }, func(uid string) { m.setWorkload(c, uid, workloadFact{}) })
+	removeOthers(c.workloads, ch.Workloads, func(w *Workload) string { return w.UID }, func(uid string) { m.setWorkload(c, uid, nil) })
 	removeOthers(c.gateways, ch.Gateways, (*Gateway).Key, func(key string) { m.setGateway(c, key, gatewayFact{}) })
 	c.stale = false
 	return errs
@@ -59,7 +59,7 @@ func (m *Mesh) upsert(c *cluster, ch *Change) (errs []error) {
 			errs = append(errs, err)
 			continue
 		}
-		m.setWorkload(c, w.UID, c.fillWorkload(w))
+		m.setWorkload(c, w.UID, w)
 	}
 	for _, g := range ch.Gateways {
 		if err := checkGateway(c.ID, g); err != nil {
@@ -77,8 +77,8 @@ func (m *Mesh) changeCluster(c *cluster, to Cluster) {
 	for key, f := range c.services {
 		m.setService(c, key, c.fillService(f.told))
 	}
-	for uid, f := range c.workloads {
-		m.setWorkload(c, uid, c.refillWorkload(f))
+	for uid, p := range c.workloads {
+		m.setWorkload(c, uid, p.told())
 	}
 	for key, f := range c.gateways {
 		m.setGateway(c, key, c.fillGateway(f.told))
@@ -114,56 +114,65 @@ func (m *Mesh) setService(c *cluster, key string, f serviceFact) {
 	}
 }
 
-// setWorkload replaces a workload; the zero fact removes it.
-func (m *Mesh) setWorkload(c *cluster, uid string, f workloadFact) {
-	old := c.workloads[uid].full
-	if f.full == nil {
-		delete(c.workloads, uid)
-	} else {
-		if f.full.Equal(old) {
-			f.full = old // what views and groups hold
-		}
-		c.workloads[uid] = f
+// setWorkload replaces a workload; nil removes it.
+func (m *Mesh) setWorkload(c *cluster, uid string, told *Workload) {
+	old := c.workloads[uid]
+	var now *packed
+	if told != nil {
+		now = m.pack(c, told, old)
 	}
-	if f.full == old {
+	if now.equal(old) && (now == nil || now.open == old.open) {
+		if now != nil {
+			m.kinds.give(now.kind)
+		}
 		return
 	}
-	m.dirt.workloads[uid] = struct{}{}
-	if f.full != nil {
-		m.join(f.full)
+	if now == nil {
+		delete(c.workloads, uid)
+	} else {
+		c.workloads[uid] = now
+		m.join(now)
 	}
 	if old != nil {
 		m.leave(old)
+		m.kinds.give(old.kind)
 	}
+	m.dirt.workload(uid, old, now)
+}
+
+func (m *Mesh) pack(c *cluster, told *Workload, before *packed) *packed {
+	full, left := c.fillWorkload(told)
+	shape := shapeOf(&full)
+	p := pack(m.kinds.take(&shape, before), &full)
+	p.open = left
+	return p
 }
 
 // join adds a workload to the groups of its services.
-func (m *Mesh) join(w *Workload) {
-	k := groupKey{w.Network, w.Cluster}
-	for i := range w.Services {
-		s := m.state(w.Services[i].Service)
-		g := s.groups[k]
+func (m *Mesh) join(w *packed) {
+	for i := range w.shape.Services {
+		s := m.state(w.shape.Services[i].Service)
+		g := s.groups[w.place()]
 		if g == nil {
 			g = newGroup()
-			s.groups[k] = g
+			s.groups[w.place()] = g
 		}
 		d := m.dirt.service(s)
 		d.entry = g.add(w) || d.entry
-		d.group(k)
+		d.group(w.place())
 	}
 }
 
 // leave is the opposite of join.
-func (m *Mesh) leave(w *Workload) {
-	k := groupKey{w.Network, w.Cluster}
-	for i := range w.Services {
-		s := m.state(w.Services[i].Service)
-		g := s.groups[k]
+func (m *Mesh) leave(w *packed) {
+	for i := range w.shape.Services {
+		s := m.state(w.shape.Services[i].Service)
+		g := s.groups[w.place()]
 		d := m.dirt.service(s)
 		d.entry = g.remove(w) || d.entry
-		d.group(k)
+		d.group(w.place())
 		if len(g.members) == 0 {
-			delete(s.groups, k)
+			delete(s.groups, w.place())
 		}
 	}
 }
@@ -179,6 +188,7 @@ func (m *Mesh) setGateway(c *cluster, key string, f gatewayFact) {
 	if f.full.Equal(old) {
 		return
 	}
+	m.frontsVersion++
 	if old != nil {
 		m.dirt.networks[old.Network] = struct{}{}
 		m.fronts.remove(old.Network, c.ID, key)

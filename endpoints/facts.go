@@ -11,7 +11,7 @@ type cluster struct {
 	stale      bool
 	staleSince time.Time
 	services   map[string]serviceFact
-	workloads  map[string]workloadFact
+	workloads  map[string]*packed
 	gateways   map[string]gatewayFact
 }
 
@@ -22,17 +22,11 @@ type (
 	gatewayFact struct{ told, full *Gateway }
 )
 
-// A workloadFact keeps only the full form, and what was filled in: there are too many to keep two.
-type workloadFact struct {
-	full                 *Workload
-	network, trustDomain bool
-}
-
 func newCluster(c Cluster) *cluster {
 	return &cluster{
 		Cluster:   c,
 		services:  make(map[string]serviceFact),
-		workloads: make(map[string]workloadFact),
+		workloads: make(map[string]*packed),
 		gateways:  make(map[string]gatewayFact),
 	}
 }
@@ -62,39 +56,33 @@ func (c *cluster) fillGateway(g *Gateway) gatewayFact {
 }
 
 // fillWorkload also puts the services in order, and leaves the default trust domain out, as it is on the wire.
-func (c *cluster) fillWorkload(w *Workload) workloadFact {
-	f := workloadFact{w, w.Network == "", w.TrustDomain == ""}
-	full := *w
+func (c *cluster) fillWorkload(w *Workload) (Workload, openFields) {
+	full, left := *w, openFields{w.Network == "", w.TrustDomain == ""}
 	full.Cluster = c.ID
-	if f.network {
+	if left.network {
 		full.Network = c.Network
 	}
-	if f.trustDomain {
+	if left.trustDomain {
 		full.TrustDomain = c.TrustDomain
 	}
 	full.TrustDomain = elideTrustDomain(full.TrustDomain)
-	sorted := slices.IsSortedFunc(w.Services, compareServicePorts)
-	if sorted && full.Cluster == w.Cluster && full.Network == w.Network && full.TrustDomain == w.TrustDomain {
-		return f
-	}
-	if !sorted {
+	if !slices.IsSortedFunc(w.Services, compareServicePorts) {
 		full.Services = slices.Clone(w.Services)
 		slices.SortFunc(full.Services, compareServicePorts)
 	}
-	f.full = &full
-	return f
+	return full, left
 }
 
-// refillWorkload fills a fact in again after the cluster changed.
-func (c *cluster) refillWorkload(f workloadFact) workloadFact {
-	told := *f.full
-	if f.network {
-		told.Network = ""
+// told returns a workload as the cluster told of it.
+func (p *packed) told() *Workload {
+	w := p.unpack()
+	if p.open.network {
+		w.Network = ""
 	}
-	if f.trustDomain {
-		told.TrustDomain = ""
+	if p.open.trustDomain {
+		w.TrustDomain = ""
 	}
-	return c.fillWorkload(&told)
+	return w
 }
 
 func elideTrustDomain(td string) string {

@@ -10,7 +10,7 @@ type groupKey struct {
 // A group is the workloads of one cluster on one network that back a service, with the sums that a gateway
 // in front of them is shown with. One workload more or less costs the same however many there are.
 type group struct {
-	members    map[*Workload]struct{}
+	members    map[*packed]struct{}
 	places     map[Locality]*tally
 	identities map[identity]int
 }
@@ -30,61 +30,55 @@ type identity struct {
 
 func newGroup() *group {
 	return &group{
-		members:    make(map[*Workload]struct{}),
+		members:    make(map[*packed]struct{}),
 		places:     make(map[Locality]*tally),
 		identities: make(map[identity]int),
 	}
 }
 
 // add adds a workload, and reports whether its identity is new.
-func (g *group) add(w *Workload) bool {
+func (g *group) add(w *packed) bool {
 	g.members[w] = struct{}{}
-	t := g.places[w.Locality]
+	t := g.places[w.shape.Locality]
 	if t == nil {
 		t = new(tally)
-		g.places[w.Locality] = t
+		g.places[w.shape.Locality] = t
 	}
 	t.count++
-	t.weight += uint64(w.Weight())
-	if w.Weight() == 0 {
+	t.weight += uint64(w.weight())
+	if w.weight() == 0 {
 		t.weightless++
 	}
-	if w.Health == Healthy {
+	if w.health == Healthy {
 		t.healthy++
-		t.healthyWeight += uint64(w.Weight())
+		t.healthyWeight += uint64(w.weight())
 	}
-	id := w.identity()
-	g.identities[id]++
-	return g.identities[id] == 1
+	g.identities[w.identity]++
+	return g.identities[w.identity] == 1
 }
 
 // remove removes a workload, and reports whether its identity is gone.
-func (g *group) remove(w *Workload) bool {
+func (g *group) remove(w *packed) bool {
 	delete(g.members, w)
-	t := g.places[w.Locality]
+	t := g.places[w.shape.Locality]
 	t.count--
-	t.weight -= uint64(w.Weight())
-	if w.Weight() == 0 {
+	t.weight -= uint64(w.weight())
+	if w.weight() == 0 {
 		t.weightless--
 	}
-	if w.Health == Healthy {
+	if w.health == Healthy {
 		t.healthy--
-		t.healthyWeight -= uint64(w.Weight())
+		t.healthyWeight -= uint64(w.weight())
 	}
 	if t.count == 0 {
-		delete(g.places, w.Locality)
+		delete(g.places, w.shape.Locality)
 	}
-	id := w.identity()
-	g.identities[id]--
-	if g.identities[id] == 0 {
-		delete(g.identities, id)
+	g.identities[w.identity]--
+	if g.identities[w.identity] == 0 {
+		delete(g.identities, w.identity)
 		return true
 	}
 	return false
-}
-
-func (w *Workload) identity() identity {
-	return identity{w.TrustDomain, w.Namespace, w.ServiceAccount, w.Tunnel == TunnelHBONE}
 }
 
 func (t *tally) merge(o *tally) {

@@ -16,13 +16,19 @@ type horizonKey struct {
 	home     string // with Compat Istio, the client's cluster
 }
 
-// A horizon is one such part: through which gateways, standing for how much in which places.
+// A horizon is one such part: through which gateways, standing for how much in which places. Views that see
+// it alike share its workloads.
 type horizon struct {
-	state  *serviceState
-	key    horizonKey
-	fronts []front
-	places []place
-	made   []madeHorizon // for views that see the service differently
+	state   *serviceState
+	key     horizonKey
+	stale   bool   // something that it is made of changed
+	version uint64 // of the gateways
+	fronts  []front
+	places  []place
+	names   []string // of its workloads, by gateway and place
+	before  []string // their names before the last change
+	made    []madeHorizon
+	last    []madeHorizon // before the last change, where the names are the same
 }
 
 // A place is a locality with what backs the service there.
@@ -36,40 +42,57 @@ type madeHorizon struct {
 	ports       []Port
 	allowAll    bool
 	trustDomain string
-	workloads   []*Workload
+	workloads   []*packed
 }
 
-func (m *Mesh) newHorizon(s *serviceState, k horizonKey) *horizon {
-	h := &horizon{state: s, key: k}
-	if m.config.Compat == Istio {
+func (a *madeHorizon) alike(b *madeHorizon) bool {
+	return a.allowAll == b.allowAll && a.trustDomain == b.trustDomain && slices.Equal(a.ports, b.ports)
+}
+
+// newHorizon makes a part of a service's horizon, of which prev (or nil) is the last state.
+func (m *Mesh) newHorizon(s *serviceState, k horizonKey, prev *horizon) *horizon {
+	h := &horizon{state: s, key: k, version: m.frontsVersion, places: m.places(s, k)}
+	same := prev != nil && prev.version == h.version
+	if same {
+		h.fronts = prev.fronts
+	} else if m.config.Compat == Istio {
 		h.fronts = m.fronts.first(k.network, k.home)
 	} else {
 		h.fronts = m.fronts.toward(k.groupKey, k.sni)
 	}
-	sums := make(map[Locality]*tally)
-	for gk, g := range s.groups {
-		wanted := gk.cluster == k.cluster || m.config.Compat == Istio
-		if wanted && gk.network == k.network && s.exports(gk.cluster) {
-			addPlaces(sums, g)
-		}
+	if prev != nil {
+		h.before = prev.names
 	}
-	for l, t := range sums {
-		h.places = append(h.places, place{l, *t})
-	}
-	slices.SortFunc(h.places, func(a, b place) int { return a.compare(b.Locality) })
-	if !k.sni && len(h.places) > 1 {
-		h.places = []place{join(h.places)}
+	if same && slices.EqualFunc(h.places, prev.places, func(a, b place) bool { return a.Locality == b.Locality }) {
+		h.names, h.last = prev.names, prev.made
+	} else {
+		h.names = h.uids(m.config.Compat)
 	}
 	return h
 }
 
-func addPlaces(sums map[Locality]*tally, g *group) {
-	for l, t := range g.places {
-		if sums[l] == nil {
-			sums[l] = new(tally)
+// places returns where the backends are that a part of the horizon stands for, sorted.
+func (m *Mesh) places(s *serviceState, k horizonKey) []place {
+	var all []place
+	add := func(g *group) {
+		for l, t := range g.places {
+			all = append(all, place{l, *t})
 		}
-		sums[l].merge(t)
 	}
+	if m.config.Compat == Istio {
+		for gk, g := range s.groups {
+			if gk.network == k.network && s.exports(gk.cluster) {
+				add(g)
+			}
+		}
+	} else if g := s.groups[k.groupKey]; g != nil && s.exports(k.cluster) {
+		add(g)
+	}
+	if !k.sni && len(all) > 1 {
+		return []place{join(all)}
+	}
+	slices.SortFunc(all, func(a, b place) int { return a.compare(b.Locality) })
+	return all
 }
 
 // join makes one place of several: what they have in common, judged by healthy workloads if there are any.
@@ -78,13 +101,15 @@ func join(places []place) place {
 	for i := range places {
 		sum.merge(&places[i].tally)
 	}
-	considered := slices.Clone(places)
-	if sum.healthy > 0 {
-		considered = slices.DeleteFunc(considered, func(p place) bool { return p.healthy == 0 })
-	}
-	l := considered[0].Locality
-	for _, p := range considered[1:] {
-		l = l.common(p.Locality)
+	first, l := true, Locality{}
+	for _, p := range places {
+		switch {
+		case sum.healthy > 0 && p.healthy == 0:
+		case first:
+			first, l = false, p.Locality
+		default:
+			l = l.common(p.Locality)
+		}
 	}
 	return place{l, sum}
 }
@@ -93,8 +118,8 @@ func (l Locality) compare(o Locality) int {
 	return cmp.Or(strings.Compare(l.Region, o.Region), strings.Compare(l.Zone, o.Zone), strings.Compare(l.Subzone, o.Subzone))
 }
 
-// names returns the names of all workloads of the horizon.
-func (h *horizon) names(compat Compat) []string {
+// uids returns the names of all workloads of the horizon.
+func (h *horizon) uids(compat Compat) []string {
 	names := make([]string, 0, len(h.fronts)*len(h.places))
 	for _, g := range h.fronts {
 		for _, p := range h.places {
@@ -118,27 +143,49 @@ func (h *horizon) uid(g front, p place, compat Compat) string {
 }
 
 // workloads returns the horizon as it is shown with a merged service. Views that see it alike share the result.
-func (h *horizon) workloads(m *Mesh, merged *Service, c Client) []*Workload {
+func (h *horizon) workloads(m *Mesh, merged *Service, c Client) []*packed {
 	want := madeHorizon{
 		ports:       merged.Ports,
 		allowAll:    merged.allowAll(),
 		trustDomain: elideTrustDomain(m.horizonTrustDomain(h.key, c)),
 	}
-	for _, made := range h.made {
-		if made.allowAll == want.allowAll && made.trustDomain == want.trustDomain && slices.Equal(made.ports, want.ports) {
-			return made.workloads
+	for i := range h.made {
+		if h.made[i].alike(&want) {
+			return h.made[i].workloads
 		}
 	}
-	for _, p := range h.places {
+	var last []*packed
+	for i := range h.last {
+		if h.last[i].alike(&want) {
+			last = h.last[i].workloads
+		}
+	}
+	want.workloads = make([]*packed, len(h.names))
+	for i, p := range h.places {
 		shares := split(p.capacity(want.allowAll), h.fronts)
-		for i, g := range h.fronts {
-			w := h.workload(m.config.Compat, merged, g, p, shares[i])
-			w.TrustDomain = want.trustDomain
-			want.workloads = append(want.workloads, w)
+		for j, g := range h.fronts {
+			at := j*len(h.places) + i
+			w := &packed{uid: h.names[at], nameLen: uint16(len(h.names[at])), weighed: true, capacity: shares[j]}
+			h.finishWorkload(m.config.Compat, p, w)
+			if last != nil {
+				w.kind = last[at].kind
+			} else {
+				w.kind = h.kind(m.config.Compat, merged, g, p, want.trustDomain)
+			}
+			want.workloads[at] = w
 		}
 	}
 	h.made = append(h.made, want)
 	return want.workloads
+}
+
+// finishWorkload says how well the workload is. istiod's is always well.
+func (h *horizon) finishWorkload(compat Compat, p place, w *packed) {
+	if compat == Istio {
+		w.capacity = p.istioCapacity()
+	} else if p.healthy == 0 {
+		w.health = Unhealthy
+	}
 }
 
 func (m *Mesh) horizonTrustDomain(k horizonKey, c Client) string {
@@ -148,32 +195,25 @@ func (m *Mesh) horizonTrustDomain(k horizonKey, c Client) string {
 	return m.meshTrustDomain(c)
 }
 
-func (h *horizon) workload(compat Compat, merged *Service, g front, p place, capacity uint32) *Workload {
-	uid := h.uid(g, p, compat)
-	w := &Workload{
-		UID:            uid,
-		Name:           uid,
+func (h *horizon) kind(compat Compat, merged *Service, g front, p place, trustDomain string) *kind {
+	shape := Workload{
 		Namespace:      merged.Namespace,
 		Cluster:        h.key.cluster,
 		Network:        h.key.network,
 		Services:       []ServicePorts{{h.state.key, merged.Ports}},
 		NetworkGateway: g.address(g.port(h.key.sni)),
+		TrustDomain:    trustDomain,
 		Tunnel:         TunnelHBONE,
 		Type:           Pod,
-		Capacity:       &capacity,
 		Locality:       p.Locality,
 	}
-	if p.healthy == 0 {
-		w.Health = Unhealthy
-	}
 	if h.key.sni {
-		w.Tunnel = TunnelNone
+		shape.Tunnel = TunnelNone
 	}
 	if compat == Istio {
-		w.Cluster, w.Health, w.Locality = g.cluster, Healthy, Locality{}
-		w.Capacity = new(p.istioCapacity())
+		shape.Cluster, shape.Locality = g.cluster, Locality{}
 	}
-	return w
+	return newKind(&shape)
 }
 
 // split shares a capacity among gateways by their weights. The sum is kept, except that no gateway is left

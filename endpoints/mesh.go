@@ -44,9 +44,12 @@ type Mesh struct {
 	local    string // the ID of the local cluster, if any
 	services map[string]*serviceState
 	fronts   fronts
-	views    map[Client]*sharedView
-	vips     vipTable
-	dirt     dirt
+	// frontsVersion counts the changes of fronts.
+	frontsVersion uint64
+	kinds         kinds
+	views         map[Client]*sharedView
+	vips          vipTable
+	dirt          dirt
 }
 
 // New returns an empty mesh.
@@ -56,6 +59,7 @@ func New(c Config) *Mesh {
 		clusters: make(map[string]*cluster),
 		services: make(map[string]*serviceState),
 		fronts:   make(fronts),
+		kinds:    newKinds(),
 		views:    make(map[Client]*sharedView),
 		vips:     vipTable{source: c.VIPs, hosts: make(map[string]*vipHost)},
 		dirt:     newDirt(),
@@ -127,8 +131,8 @@ func (m *Mesh) SetStale(id string, since time.Time) error {
 
 // Apply applies changes, in order, as one: each view changes at most once. Objects that are not valid are
 // refused, each named by a *FactError in the joined error, and keep their last good state; everything else
-// is applied. To remove what is not there is not an error. The mesh keeps the objects: they must not be
-// changed afterwards.
+// is applied. To remove what is not there is not an error. The mesh keeps parts of the objects:
+// they must not be changed afterwards.
 func (m *Mesh) Apply(changes ...Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

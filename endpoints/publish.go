@@ -2,7 +2,6 @@ package endpoints
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/eastwest-mesh/eastwest/internal/pmap"
 )
@@ -10,8 +9,9 @@ import (
 // A publisher brings views up to date with what changed in the mesh. Views come one after the other;
 // horizons are shared among them.
 type publisher struct {
-	mesh     *Mesh
-	horizons map[*serviceState]map[horizonKey]*horizon
+	mesh  *Mesh
+	dirt  *dirt
+	fresh []*horizon // that were made for this
 }
 
 // publish brings all views up to date.
@@ -24,18 +24,14 @@ func (m *Mesh) publish() {
 // publishOnce brings all views up to date, and forgets services that are no more. If that set virtual
 // addresses free, there is more to publish.
 func (m *Mesh) publishOnce() {
-	p := &publisher{mesh: m, horizons: make(map[*serviceState]map[horizonKey]*horizon)}
-	d := m.dirt
-	if d.all {
-		d = m.everything()
-	}
-	p.spread(&d)
+	p := &publisher{mesh: m, dirt: &m.dirt}
+	m.spread()
 	for _, v := range m.views {
-		p.update(v, &d)
+		p.update(v, m.dirt.all)
 	}
 	p.finish()
 	freed := false
-	for s, sd := range d.services {
+	for s, sd := range m.dirt.services {
 		freed = m.settle(s, sd) || freed
 	}
 	m.dirt.reset()
@@ -48,40 +44,21 @@ func (m *Mesh) publishOnce() {
 
 // build fills a new view.
 func (m *Mesh) build(v *sharedView) {
-	p := &publisher{mesh: m, horizons: make(map[*serviceState]map[horizonKey]*horizon)}
-	d := m.everything()
-	p.update(v, &d)
+	p := &publisher{mesh: m, dirt: &m.dirt}
+	p.update(v, true)
 	p.finish()
 }
 
-// everything returns the dirt that makes a view look at everything.
-func (m *Mesh) everything() dirt {
-	d := newDirt()
-	for _, s := range m.services {
-		*d.service(s) = serviceDirt{entry: true, full: true}
-	}
-	for _, c := range m.clusters {
-		for uid := range c.workloads {
-			d.workloads[uid] = struct{}{}
+// spread finds out what else changed: if all did, all services; if gateways did, the services that are seen
+// through them. Horizons of what changed are not what they were.
+func (m *Mesh) spread() {
+	d := &m.dirt
+	if d.all {
+		for _, s := range m.services {
+			*d.service(s) = serviceDirt{entry: true, full: true}
 		}
-	}
-	for uid := range m.dirt.workloads { // those that are gone
-		d.workloads[uid] = struct{}{}
-	}
-	for network := range m.fronts {
-		d.networks[network] = struct{}{}
-	}
-	for network := range m.dirt.networks {
-		d.networks[network] = struct{}{}
-	}
-	return d
-}
-
-// spread finds the services that are seen through gateways that changed, and settles what is about to be
-// looked at again.
-func (p *publisher) spread(d *dirt) {
-	if len(d.networks) > 0 {
-		for _, s := range p.mesh.services {
+	} else if len(d.networks) > 0 {
+		for _, s := range m.services {
 			for k := range s.groups {
 				if _, ok := d.networks[k.network]; ok {
 					d.service(s).group(k)
@@ -91,20 +68,36 @@ func (p *publisher) spread(d *dirt) {
 	}
 	for s, sd := range d.services {
 		if sd.entry || sd.full {
-			p.mesh.vips.forgive(s)
+			m.vips.forgive(s)
+		}
+		s.spoil(sd, m.config.Compat)
+	}
+}
+
+// spoil marks the horizons that are not what they were.
+func (s *serviceState) spoil(d *serviceDirt, compat Compat) {
+	if d.entry || d.full || compat == Istio {
+		for _, h := range s.horizons {
+			h.made = nil // for forms of the service that may be no more
+			here := func(k groupKey) bool { return k.network == h.key.network }
+			h.stale = h.stale || d.full || compat == Istio && slices.ContainsFunc(d.groups, here)
+		}
+	}
+	for _, k := range d.groups {
+		for _, sni := range []bool{false, true} {
+			if h := s.horizons[horizonKey{groupKey: k, sni: sni}]; h != nil {
+				h.stale = true
+			}
 		}
 	}
 }
 
-// finish remembers under which names horizons are shown now.
+// finish forgets horizons that show nothing.
 func (p *publisher) finish() {
-	for s, of := range p.horizons {
-		for k, h := range of {
-			if names := h.names(p.mesh.config.Compat); len(names) > 0 {
-				s.horizons[k] = names
-			} else {
-				delete(s.horizons, k)
-			}
+	for _, h := range p.fresh {
+		h.last = nil
+		if len(h.names) == 0 {
+			delete(h.state.horizons, h.key)
 		}
 	}
 }
@@ -112,6 +105,11 @@ func (p *publisher) finish() {
 // settle brings what does not depend on views up to date, and reports whether that set virtual addresses free.
 func (m *Mesh) settle(s *serviceState, sd *serviceDirt) (freed bool) {
 	if sd.entry || sd.full {
+		for k, h := range s.horizons {
+			if h.stale { // no view asked for it
+				delete(s.horizons, k)
+			}
+		}
 		s.conflicts = m.findConflicts(s)
 		if len(s.globals()) == 0 {
 			freed = m.vips.release(s)
@@ -125,15 +123,11 @@ func (m *Mesh) settle(s *serviceState, sd *serviceDirt) (freed bool) {
 
 // horizon returns a part of a service's horizon, made once for all views.
 func (p *publisher) horizon(s *serviceState, k horizonKey) *horizon {
-	of := p.horizons[s]
-	if of == nil {
-		of = make(map[horizonKey]*horizon, 1)
-		p.horizons[s] = of
-	}
-	h := of[k]
-	if h == nil {
-		h = p.mesh.newHorizon(s, k)
-		of[k] = h
+	h := s.horizons[k]
+	if h == nil || h.stale {
+		h = p.mesh.newHorizon(s, k, h)
+		s.horizons[k] = h
+		p.fresh = append(p.fresh, h)
 	}
 	return h
 }
@@ -143,17 +137,43 @@ type update struct {
 	*publisher
 	view      *sharedView
 	client    Client
-	edit      *pmap.Editor[string, Resource]
+	all       bool // everything is to be looked at
+	services  *pmap.Editor[string, *Service]
+	workloads *pmap.SetEditor[*packed]
 	changed   bool
-	workloads map[string]struct{}    // still to be looked at
+	members   map[*packed]struct{}   // still to be looked at
 	queue     map[*serviceState]bool // waypoints that came into use or out of it
+	shown     map[*kind]*kind        // how the view shows workloads of a kind: nil for not at all
 }
 
-func (p *publisher) update(v *sharedView, d *dirt) {
+// update brings a view up to date with all that changed, or with everything.
+func (p *publisher) update(v *sharedView, everything bool) {
 	last := v.current.Load()
-	u := &update{publisher: p, view: v, client: v.client, edit: last.snapshot.resources.Edit()}
-	for s, sd := range d.services {
-		u.service(s, sd)
+	u := &update{
+		publisher: p, view: v, client: v.client, all: everything,
+		services: last.snapshot.services.Edit(), workloads: last.snapshot.workloads.Edit(),
+	}
+	u.allServices()
+	u.allWorkloads()
+	if (everything || len(p.dirt.networks) > 0) && v.client.Role != GatewayRole {
+		u.gateways()
+	}
+	if u.changed {
+		next := &Snapshot{last.snapshot.version + 1, u.services.Map(), u.workloads.Set()}
+		v.current.Store(&viewState{next, make(chan struct{})})
+		close(last.next)
+	}
+}
+
+func (u *update) allServices() {
+	if u.all {
+		for _, s := range u.mesh.services {
+			u.service(s, &serviceDirt{entry: true, full: true})
+		}
+	} else {
+		for s, d := range u.dirt.services {
+			u.service(s, d)
+		}
 	}
 	for len(u.queue) > 0 {
 		for s := range u.queue {
@@ -161,40 +181,79 @@ func (p *publisher) update(v *sharedView, d *dirt) {
 			u.service(s, &serviceDirt{entry: true})
 		}
 	}
-	for uid := range d.workloads {
-		u.workload(uid)
-		delete(u.workloads, uid)
+}
+
+// allWorkloads comes after the services, which decide about workloads. Workloads that are gone are in the dirt.
+func (u *update) allWorkloads() {
+	if u.all {
+		for _, c := range u.mesh.clusters {
+			for _, w := range c.workloads {
+				if w.shape.Network == u.client.Network {
+					u.set(w)
+				}
+			}
+		}
 	}
-	for uid := range u.workloads {
-		u.workload(uid)
+	for uid, d := range u.dirt.workloads {
+		u.workload(uid, d)
 	}
-	if len(d.networks) > 0 && v.client.Role != GatewayRole {
-		u.gateways()
-	}
-	if u.changed {
-		next := &Snapshot{last.snapshot.version + 1, u.edit.Map()}
-		v.current.Store(&viewState{next, make(chan struct{})})
-		close(last.next)
+	for w := range u.members {
+		u.set(w)
 	}
 }
 
-func (u *update) set(name string, r Resource) {
-	if old, ok := u.edit.Get(name); !ok || (old != r && !old.Equal(r)) {
-		u.edit.Set(name, r)
+// workload brings a workload up to date.
+func (u *update) workload(uid string, d workloadDirt) {
+	on := func(w *packed) bool { return w != nil && w.shape.Network == u.client.Network }
+	switch {
+	case on(d.now):
+		u.set(d.now)
+	case on(d.old):
+		u.delete(uid)
+	}
+}
+
+// set shows a workload on the client's network as the view does, if it does.
+func (u *update) set(w *packed) {
+	if k := u.kind(w.kind, w.uid); k == nil {
+		u.delete(w.uid)
+	} else if k == w.kind {
+		u.put(w)
+	} else {
+		u.put(w.as(k))
+	}
+}
+
+func (u *update) put(w *packed) {
+	if old := findPacked(u.workloads, w.uid); old != w && !old.equal(w) {
+		u.workloads.Put(pmap.HashString(w.uid), w, func(p *packed) bool { return p.uid == w.uid })
 		u.changed = true
 	}
 }
 
-func (u *update) delete(name string) {
-	if u.edit.Delete(name) {
+func (u *update) delete(uid string) {
+	if u.workloads.Delete(pmap.HashString(uid), func(p *packed) bool { return p.uid == uid }) {
 		u.changed = true
 	}
+}
+
+func (u *update) setService(key string, now *Service) {
+	old := u.seen(key)
+	switch {
+	case old.Equal(now):
+		return
+	case now == nil:
+		u.services.Delete(key)
+	default:
+		u.services.Set(key, now)
+	}
+	u.changed = true
 }
 
 // seen returns a service as the view shows it, or nil.
 func (u *update) seen(key string) *Service {
-	r, _ := u.edit.Get(key)
-	return r.Service
+	s, _ := u.services.Get(key)
+	return s
 }
 
 // service brings a service, and what hangs on it, up to date.
@@ -212,7 +271,7 @@ func (u *update) service(s *serviceState, d *serviceDirt) {
 		}
 		return
 	}
-	for k := range d.groups {
+	for _, k := range d.groups {
 		u.group(s, k, false)
 	}
 }
@@ -227,11 +286,7 @@ func (u *update) entry(s *serviceState) bool {
 		}
 		u.follow(before, now)
 	}
-	if now == nil {
-		u.delete(s.key)
-	} else {
-		u.set(s.key, Resource{Service: now})
-	}
+	u.setService(s.key, now)
 	return !sameBacking(before, now)
 }
 
@@ -254,14 +309,14 @@ func (u *update) group(s *serviceState, k groupKey, members bool) {
 		u.horizonOf(s, u.mesh.horizonKey(k, u.client))
 		return
 	}
-	if !members || s.groups[k] == nil {
+	if u.all || !members || s.groups[k] == nil {
 		return // workloads that changed are looked at anyway
 	}
-	if u.workloads == nil {
-		u.workloads = make(map[string]struct{})
+	if u.members == nil {
+		u.members = make(map[*packed]struct{})
 	}
 	for w := range s.groups[k].members {
-		u.workloads[w.UID] = struct{}{}
+		u.members[w] = struct{}{}
 	}
 }
 
@@ -270,82 +325,79 @@ func (u *update) horizonOf(s *serviceState, k horizonKey) {
 	if u.client.Role == GatewayRole || k.network == u.client.Network || k != u.mesh.horizonKey(k.groupKey, u.client) {
 		return
 	}
-	var shown []*Workload
 	h := u.horizon(s, k)
+	var shown []*packed
 	if merged := u.seen(s.key); merged != nil && merged.Scope == ScopeGlobal {
 		shown = h.workloads(u.mesh, merged, u.client)
 	}
 	for _, w := range shown {
-		u.set(w.UID, Resource{Workload: w})
+		u.put(w)
 	}
-	for _, name := range s.horizons[k] {
-		named := func(w *Workload) bool { return w.UID == name }
-		if !slices.ContainsFunc(shown, named) {
-			u.delete(name)
+	for _, names := range [][]string{h.before, h.names} {
+		for _, name := range names {
+			if !slices.ContainsFunc(shown, func(w *packed) bool { return w.uid == name }) {
+				u.delete(name)
+			}
 		}
 	}
 }
 
-// workload brings a workload up to date.
-func (u *update) workload(uid string) {
-	w := u.mesh.workload(uid)
-	if w != nil {
-		w = u.show(w)
+// kind returns how the view shows workloads of a kind on its network: only behind those of their services
+// that it shows them behind, or not at all.
+func (u *update) kind(k *kind, uid string) *kind {
+	if shown, ok := u.shown[k]; ok {
+		return shown
 	}
-	if w == nil {
-		u.delete(uid)
-	} else {
-		u.set(uid, Resource{Workload: w})
+	shown := u.newKind(k)
+	if shown != nil && shown != k {
+		// What is not shared by facts had better be shared by what the view has.
+		if old := findPacked(u.workloads, uid); old != nil && old.shape.Equal(&shown.shape) {
+			shown = old.kind
+		}
 	}
+	if u.all || len(u.members)+len(u.dirt.workloads) > 1 {
+		if u.shown == nil {
+			u.shown = make(map[*kind]*kind)
+		}
+		u.shown[k] = shown
+	}
+	return shown
 }
 
-// workload returns a workload's fact, or nil. UIDs begin with the cluster.
-func (m *Mesh) workload(uid string) *Workload {
-	id, _, _ := strings.Cut(uid, "/")
-	if c := m.clusters[id]; c != nil {
-		return c.workloads[uid].full
-	}
-	return nil
-}
-
-// show returns a workload with only those of its services that the view shows it behind, or nil if the view
-// does not show it.
-func (u *update) show(w *Workload) *Workload {
-	if w.Network != u.client.Network {
-		return nil
-	}
+func (u *update) newKind(k *kind) *kind {
+	services := k.shape.Services
 	hidden := 0
-	for i := range w.Services {
-		if !u.backs(w, w.Services[i].Service) {
+	for i := range services {
+		if !u.backs(k.shape.Cluster, services[i].Service) {
 			hidden++
 		}
 	}
 	switch {
-	case u.client.Role == GatewayRole && hidden == len(w.Services):
+	case u.client.Role == GatewayRole && hidden == len(services):
 		return nil
 	case hidden == 0:
-		return w
+		return k
 	}
-	shown := *w
-	shown.Services = make([]ServicePorts, 0, len(w.Services)-hidden)
-	for _, s := range w.Services {
-		if u.backs(w, s.Service) {
-			shown.Services = append(shown.Services, s)
+	shape := k.shape
+	shape.Services = make([]ServicePorts, 0, len(services)-hidden)
+	for _, s := range services {
+		if u.backs(k.shape.Cluster, s.Service) {
+			shape.Services = append(shape.Services, s)
 		}
 	}
-	return &shown
+	return newKind(&shape)
 }
 
-// backs reports whether the view shows a workload behind a service: where both its own cluster and the
-// client's have the service as global, or in the client's own cluster.
-func (u *update) backs(w *Workload, service string) bool {
-	own := w.Cluster == u.client.Cluster
+// backs reports whether the view shows workloads of a cluster behind a service: where both that cluster and
+// the client's have the service as global, or in the client's own cluster.
+func (u *update) backs(cluster, service string) bool {
+	own := cluster == u.client.Cluster
 	if own && u.client.Role != GatewayRole {
 		return true
 	}
 	exported := false
 	if s := u.mesh.services[service]; s != nil {
-		exported = s.exports(w.Cluster)
+		exported = s.exports(cluster)
 	}
 	if u.mesh.config.Compat == Istio && u.client.Role != GatewayRole {
 		return exported // istiod does not ask whether the client's cluster agrees
@@ -360,8 +412,9 @@ func (u *update) backs(w *Workload, service string) bool {
 // gateways brings the workloads up to date that stand for gateways.
 func (u *update) gateways() {
 	now := u.mesh.gatewayWorkloads(u.client)
-	for name, w := range now {
-		u.set(name, Resource{Workload: w})
+	for _, w := range now {
+		shape := shapeOf(w)
+		u.put(pack(newKind(&shape), w))
 	}
 	for _, name := range u.view.gateways {
 		if now[name] == nil {

@@ -12,7 +12,7 @@ type serviceState struct {
 	copies    []serviceCopy // sorted by cluster
 	groups    map[groupKey]*group
 	conflicts []Conflict
-	horizons  map[horizonKey][]string // names under which views show it on other networks
+	horizons  map[horizonKey]*horizon // how views show it on other networks
 }
 
 type serviceCopy struct {
@@ -21,7 +21,7 @@ type serviceCopy struct {
 }
 
 func newServiceState(key string) *serviceState {
-	return &serviceState{key: key, groups: make(map[groupKey]*group), horizons: make(map[horizonKey][]string)}
+	return &serviceState{key: key, groups: make(map[groupKey]*group), horizons: make(map[horizonKey]*horizon)}
 }
 
 func (s *serviceState) search(cluster string) (int, bool) {
@@ -73,7 +73,7 @@ func (s *serviceState) empty() bool { return len(s.copies) == 0 && len(s.groups)
 // dirt is what changed since views were last published.
 type dirt struct {
 	all       bool
-	workloads map[string]struct{}
+	workloads map[string]workloadDirt
 	services  map[*serviceState]*serviceDirt
 	networks  map[string]struct{} // whose gateways changed
 }
@@ -82,12 +82,15 @@ type dirt struct {
 type serviceDirt struct {
 	entry  bool // the service itself
 	full   bool // also who may see it: everything that backs it is to be looked at again
-	groups map[groupKey]struct{}
+	groups []groupKey
 }
+
+// workloadDirt is a workload as views have it, and as it is now; nil where it is not.
+type workloadDirt struct{ old, now *packed }
 
 func newDirt() dirt {
 	return dirt{
-		workloads: make(map[string]struct{}),
+		workloads: make(map[string]workloadDirt),
 		services:  make(map[*serviceState]*serviceDirt),
 		networks:  make(map[string]struct{}),
 	}
@@ -119,8 +122,14 @@ func (d *dirt) service(s *serviceState) *serviceDirt {
 }
 
 func (d *serviceDirt) group(k groupKey) {
-	if d.groups == nil {
-		d.groups = make(map[groupKey]struct{}, 1)
+	if !slices.Contains(d.groups, k) {
+		d.groups = append(d.groups, k)
 	}
-	d.groups[k] = struct{}{}
+}
+
+func (d *dirt) workload(uid string, old, now *packed) {
+	if before, ok := d.workloads[uid]; ok {
+		old = before.old
+	}
+	d.workloads[uid] = workloadDirt{old, now}
 }

@@ -130,26 +130,40 @@ func (v *View) Close() error {
 	return nil
 }
 
-// A Snapshot is an immutable state of a view.
+// A Snapshot is an immutable state of a view. It holds workloads packed: each call makes new ones.
 type Snapshot struct {
 	version   uint64
-	resources pmap.Map[string, Resource]
+	services  pmap.Map[string, *Service]
+	workloads pmap.Set[*packed]
 }
 
 // Version counts the changes of the view. It means nothing outside of this process.
 func (s *Snapshot) Version() uint64 { return s.version }
 
 // Len returns the number of resources.
-func (s *Snapshot) Len() int { return s.resources.Len() }
+func (s *Snapshot) Len() int { return s.services.Len() + s.workloads.Len() }
 
 // Get returns the resource of that name.
-func (s *Snapshot) Get(name string) (Resource, bool) { return s.resources.Get(name) }
+func (s *Snapshot) Get(name string) (Resource, bool) {
+	if service, ok := s.services.Get(name); ok {
+		return Resource{Service: service}, true
+	}
+	if w := findPacked(s.workloads, name); w != nil {
+		return Resource{Workload: w.unpack()}, true
+	}
+	return Resource{}, false
+}
 
 // All yields all resources in no particular order.
 func (s *Snapshot) All() iter.Seq[Resource] {
 	return func(yield func(Resource) bool) {
-		for _, r := range s.resources.All() {
-			if !yield(r) {
+		for _, service := range s.services.All() {
+			if !yield(Resource{Service: service}) {
+				return
+			}
+		}
+		for w := range s.workloads.All() {
+			if !yield(Resource{Workload: w.unpack()}) {
 				return
 			}
 		}
@@ -163,11 +177,19 @@ func (s *Snapshot) Since(old *Snapshot) Delta {
 		old = &Snapshot{}
 	}
 	var d Delta
-	pmap.Diff(old.resources, s.resources, func(x pmap.Change[string, Resource]) {
-		if x.New == (Resource{}) {
+	pmap.Diff(old.services, s.services, func(x pmap.Change[string, *Service]) {
+		if x.New == nil {
 			d.Removed = append(d.Removed, x.Key)
 		} else {
-			d.Upserts = append(d.Upserts, x.New)
+			d.Upserts = append(d.Upserts, Resource{Service: x.New})
+		}
+	})
+	pmap.DiffSets(old.workloads, s.workloads, samePacked, func(old, now *packed) {
+		switch {
+		case now == nil:
+			d.Removed = append(d.Removed, old.uid)
+		case !now.equal(old): // states that are not of one view may have equal ones
+			d.Upserts = append(d.Upserts, Resource{Workload: now.unpack()})
 		}
 	})
 	sortResources(d.Upserts)

@@ -8,133 +8,211 @@ import (
 	"testing"
 )
 
-// TestMapOracle drives a persistent map and plain Go maps through the same random edits and compares every
-// state and every difference, with hashes of different quality: with bad ones many keys share their hash.
-func TestMapOracle(t *testing.T) {
+// A subject is a map or a set, as the oracle drives it.
+type subject interface {
+	get(key string) (int, bool)
+	set(key string, v int)
+	remove(key string) bool
+	state() state
+}
+
+// A state is what a subject once was.
+type state interface {
+	edit() subject
+	len() int
+	all() map[string]int
+	diff(old state, emit func(key string, old, now int))
+	root() int // leaves and branches that have less in them than they may
+}
+
+// TestOracle drives persistent maps and sets and plain Go maps through the same random edits and compares
+// every state and every difference, with hashes of different quality: with bad ones many keys share theirs.
+func TestOracle(t *testing.T) {
 	spread := func(key string) uint64 {
 		h := fnv.New64a()
 		h.Write([]byte(key))
 		return h.Sum64()
 	}
 	for name, hash := range map[string]func(string) uint64{
-		"good":      nil,
+		"good":      HashString,
 		"few":       func(key string) uint64 { return spread(key) % 5 },
 		"high bits": func(key string) uint64 { return spread(key) << 62 },
 		"one":       func(string) uint64 { return 42 },
 	} {
-		t.Run(name, func(t *testing.T) { runOracle(t, hash) })
+		t.Run("map/"+name, func(t *testing.T) { runOracle(t, mapState{hash: hash}, name == "good") })
+		t.Run("set/"+name, func(t *testing.T) { runOracle(t, setState{hash: hash}, name == "good") })
 	}
 }
 
 type oracleState struct {
-	m    Map[string, int]
+	state
 	want map[string]int
 }
 
-func runOracle(t *testing.T, hash func(string) uint64) {
+func runOracle(t *testing.T, empty state, good bool) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	keys := 3000
-	if hash != nil {
-		keys = 60 // lists are slow
+	if !good {
+		keys = 200 // rows are slow
 	}
-	states := []oracleState{{want: map[string]int{}}}
-	if hash != nil {
-		// Maps that do not come from one another are compared by their own hash, which is not this one.
-		ed := states[0].m.Edit()
-		ed.badHash = hash
-		ed.Set("first", 1)
-		states[0] = oracleState{ed.Map(), map[string]int{"first": 1}}
-	}
+	states := []oracleState{{empty, map[string]int{}}}
 	for range 400 {
 		from := states[rng.IntN(len(states))]
-		ed, want := from.m.Edit(), maps.Clone(from.want)
-		ed.badHash = hash
-		for range rng.IntN(40) {
+		ed, want := from.edit(), maps.Clone(from.want)
+		remove := 1 + rng.IntN(4)
+		for range rng.IntN(80) {
 			key := strconv.Itoa(rng.IntN(keys))
-			if rng.IntN(3) == 0 {
+			if rng.IntN(5) < remove {
 				_, there := want[key]
-				if got := ed.Delete(key); got != there {
-					t.Fatalf("Delete(%s) = %v, want %v", key, got, there)
+				if got := ed.remove(key); got != there {
+					t.Fatalf("remove(%s) = %v, want %v", key, got, there)
 				}
 				delete(want, key)
 				continue
 			}
 			v := 1 + rng.IntN(5)
-			ed.Set(key, v)
+			ed.set(key, v)
 			want[key] = v
+			if got, ok := ed.get(key); !ok || got != v {
+				t.Fatalf("get(%s) = %d, %v after it was set to %d", key, got, ok, v)
+			}
 		}
-		next := oracleState{ed.Map(), want}
-		checkDiff(t, from.m, from.want, next.m, next.want)
-		other := states[rng.IntN(len(states))]
-		checkDiff(t, other.m, other.want, next.m, next.want)
+		next := oracleState{ed.state(), want}
+		next.checkSince(t, from)
+		next.checkSince(t, states[rng.IntN(len(states))])
 		states = append(states, next)
 	}
 	for _, s := range states {
-		s.check(t, hash)
+		s.check(t)
 	}
 }
 
-func (s oracleState) check(t *testing.T, hash func(string) uint64) {
+func (s oracleState) check(t *testing.T) {
 	t.Helper()
-	if got := maps.Collect(s.m.All()); !maps.Equal(got, s.want) || s.m.Len() != len(s.want) {
-		t.Fatalf("a state changed after it was returned: %d entries, Len %d, want %d", len(got), s.m.Len(), len(s.want))
+	if got := s.all(); !maps.Equal(got, s.want) || s.len() != len(s.want) {
+		t.Fatalf("a state changed after it was returned: %d entries, len %d, want %d", len(got), s.len(), len(s.want))
 	}
-	get := s.m.Get
-	if hash != nil {
-		ed := s.m.Edit()
-		ed.badHash = hash
-		get = ed.Get
-	}
+	ed := s.edit()
 	for k, v := range s.want {
-		if got, ok := get(k); !ok || got != v {
-			t.Fatalf("Get(%s) = %d, %v; want %d", k, got, ok, v)
+		if got, ok := ed.get(k); !ok || got != v {
+			t.Fatalf("get(%s) = %d, %v; want %d", k, got, ok, v)
 		}
 	}
-	if s.m.root != nil {
-		checkShape(t, s.m.root, true)
-	}
-	yielded := 0
-	for range s.m.All() {
-		if yielded++; yielded == 3 {
-			break
-		}
+	if n := s.root(); n > 0 {
+		t.Fatalf("%d nodes hold less than they may", n)
 	}
 }
 
-// checkShape: no node below the root is empty or has one entry only, so that a map is never deeper than what
-// it holds needs.
-func checkShape(t *testing.T, n *node[string, int], root bool) {
+func (s oracleState) checkSince(t *testing.T, old oracleState) {
 	t.Helper()
-	if !root && len(n.children) == 0 && len(n.entries) < 2 {
-		t.Fatalf("a node has %d entries below it", len(n.entries))
-	}
-	for _, c := range n.children {
-		checkShape(t, c, false)
-	}
-}
-
-func checkDiff(t *testing.T, old Map[string, int], oldWant map[string]int, now Map[string, int], nowWant map[string]int) {
-	t.Helper()
-	got := maps.Clone(oldWant)
-	Diff(old, now, func(d Change[string, int]) {
-		if got[d.Key] != d.Old {
-			t.Fatalf("diff says %s was %d, it was %d", d.Key, d.Old, got[d.Key])
+	got := maps.Clone(old.want)
+	s.diff(old.state, func(key string, o, n int) {
+		if got[key] != o {
+			t.Fatalf("diff says %s was %d, it was %d", key, o, got[key])
 		}
-		if d.Old == d.New {
-			t.Fatalf("diff names %s, which did not change", d.Key)
+		if o == n {
+			t.Fatalf("diff names %s, which did not change", key)
 		}
-		delete(got, d.Key)
-		if d.New != 0 {
-			got[d.Key] = d.New
+		delete(got, key)
+		if n != 0 {
+			got[key] = n
 		}
 	})
-	if !maps.Equal(got, nowWant) {
-		t.Fatalf("old state + diff has %d entries, new state %d", len(got), len(nowWant))
+	if !maps.Equal(got, s.want) {
+		t.Fatalf("old state + diff has %d entries, new state %d", len(got), len(s.want))
 	}
 }
 
-// TestMapSmallAfterDeletes shows that a map that shrank keeps no nodes.
-func TestMapSmallAfterDeletes(t *testing.T) {
+type mapState struct {
+	m    Map[string, int]
+	hash func(string) uint64
+}
+
+type mapSubject struct {
+	*Editor[string, int]
+}
+
+func (s mapState) edit() subject {
+	ed := s.m.Edit()
+	ed.badHash = s.hash
+	return mapSubject{ed}
+}
+func (s mapState) len() int            { return s.m.Len() }
+func (s mapState) all() map[string]int { return maps.Collect(s.m.All()) }
+func (s mapState) root() int           { return poor(s.m.trie.root, true) }
+func (s mapState) diff(old state, emit func(string, int, int)) {
+	Diff(old.(mapState).m, s.m, func(c Change[string, int]) { emit(c.Key, c.Old, c.New) })
+}
+
+func (s mapSubject) get(key string) (int, bool) { return s.Get(key) }
+func (s mapSubject) set(key string, v int)      { s.Set(key, v) }
+func (s mapSubject) remove(key string) bool     { return s.Delete(key) }
+func (s mapSubject) state() state               { return mapState{s.Map(), s.badHash} }
+
+type setState struct {
+	s    Set[item]
+	hash func(string) uint64
+}
+
+type item struct {
+	key string
+	val int
+}
+
+type setSubject struct {
+	*SetEditor[item]
+	hash func(string) uint64
+}
+
+func is(key string) func(item) bool { return func(i item) bool { return i.key == key } }
+
+func (s setState) edit() subject { return setSubject{s.s.Edit(), s.hash} }
+func (s setState) len() int      { return s.s.Len() }
+func (s setState) root() int     { return poor(s.s.trie.root, true) }
+func (s setState) all() map[string]int {
+	all := make(map[string]int)
+	for i := range s.s.All() {
+		all[i.key] = i.val
+	}
+	return all
+}
+func (s setState) diff(old state, emit func(string, int, int)) {
+	same := func(a, b item) bool { return a.key == b.key }
+	DiffSets(old.(setState).s, s.s, same, func(o, n item) { emit(max(o.key, n.key), o.val, n.val) })
+}
+
+func (s setSubject) get(key string) (int, bool) {
+	i := s.Find(s.hash(key), is(key))
+	return i.val, i != item{}
+}
+func (s setSubject) set(key string, v int)  { s.Put(s.hash(key), item{key, v}, is(key)) }
+func (s setSubject) remove(key string) bool { return s.Delete(s.hash(key), is(key)) }
+func (s setSubject) state() state           { return setState{s.Set(), s.hash} }
+
+// poor counts the leaves below the root that are empty, and the branches that a leaf could stand for.
+func poor[T any](n *node[T], root bool) int {
+	if n == nil {
+		return 0
+	}
+	if n.kids == nil {
+		if len(n.leaf) == 0 && !root {
+			return 1
+		}
+		return 0
+	}
+	sum, size := 0, 0
+	n.all(func(*entry[T]) bool { size++; return true })
+	if size <= leafMax/2 {
+		sum++
+	}
+	for _, kid := range n.kids {
+		sum += poor(kid, false)
+	}
+	return sum
+}
+
+// TestSmallAfterDeletes shows that a map that shrank keeps no nodes.
+func TestSmallAfterDeletes(t *testing.T) {
 	ed := Map[int, int]{}.Edit()
 	for i := range 10000 {
 		ed.Set(i, 1)
@@ -142,7 +220,50 @@ func TestMapSmallAfterDeletes(t *testing.T) {
 	for i := range 9999 {
 		ed.Delete(i)
 	}
-	if root := ed.Map().root; len(root.children) != 0 || len(root.entries) != 1 {
-		t.Errorf("root has %d children and %d entries, want one entry", len(root.children), len(root.entries))
+	if root := ed.Map().trie.root; root.kids != nil || len(root.leaf) != 1 {
+		t.Errorf("%d entries are left in the root", len(root.leaf))
+	}
+	ed.Delete(9999)
+	if m := ed.Map(); m.trie.root != nil || m.Len() != 0 {
+		t.Error("something is left")
+	}
+}
+
+func TestFindDoesNotAllocate(t *testing.T) {
+	set := Set[*item]{}.Edit()
+	m := Map[string, int]{}.Edit()
+	for i := range 1000 {
+		it := &item{key: strconv.Itoa(i)}
+		set.Put(HashString(it.key), it, func(o *item) bool { return o.key == it.key })
+		m.Set(it.key, i)
+	}
+	s, key := set.Set(), "77"
+	find := func() {
+		if s.Find(HashString(key), func(i *item) bool { return i.key == key }) == nil {
+			t.Fatal("not found")
+		}
+		if _, ok := m.Get(key); !ok {
+			t.Fatal("not found")
+		}
+	}
+	if n := testing.AllocsPerRun(100, find); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestStopsEarly: a caller of All may stop.
+func TestStopsEarly(t *testing.T) {
+	ed := Map[int, int]{}.Edit()
+	for i := range 1000 {
+		ed.Set(i, 1)
+	}
+	yielded := 0
+	for range ed.Map().All() {
+		if yielded++; yielded == 40 {
+			break
+		}
+	}
+	if yielded != 40 {
+		t.Errorf("%d yielded", yielded)
 	}
 }
