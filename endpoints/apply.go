@@ -23,6 +23,11 @@ func (m *Mesh) apply(c *cluster, ch *Change) []error {
 // resync replaces all that a cluster told. What it tells in a form that is refused is still there for it:
 // it keeps its last good state.
 func (m *Mesh) resync(c *cluster, ch *Change) []error {
+	if len(c.workloads) == 0 && len(c.services) == 0 && len(c.gateways) == 0 {
+		c.stale = false
+		c.workloads = make(map[string]*packed, len(ch.Workloads))
+		return m.upsert(c, ch)
+	}
 	errs := m.upsert(c, ch)
 	removeOthers(c.services, ch.Services, (*Service).Key, func(key string) { m.setService(c, key, serviceFact{}) })
 	removeOthers(c.workloads, ch.Workloads, func(w *Workload) string { return w.UID }, func(uid string) { m.setWorkload(c, uid, nil) })
@@ -47,6 +52,9 @@ func removeOthers[T, F any](have map[string]F, told []*T, name func(*T) string, 
 }
 
 func (m *Mesh) upsert(c *cluster, ch *Change) (errs []error) {
+	if len(m.views) > 0 {
+		m.dirt.expect(len(ch.Workloads))
+	}
 	for _, s := range ch.Services {
 		if err := checkService(c.ID, s); err != nil {
 			errs = append(errs, err)
@@ -137,7 +145,9 @@ func (m *Mesh) setWorkload(c *cluster, uid string, told *Workload) {
 		m.leave(old)
 		m.kinds.give(old.kind)
 	}
-	m.dirt.workload(uid, old, now)
+	if len(m.views) > 0 {
+		m.dirt.workload(uid, old, now)
+	}
 }
 
 func (m *Mesh) pack(c *cluster, told *Workload, before *packed) *packed {

@@ -63,7 +63,7 @@ func benchPod(cluster, name string, n int, account string, memberships []endpoin
 
 // BenchmarkPodChange changes the health of one pod: merge, and all views of all clusters.
 func BenchmarkPodChange(b *testing.B) {
-	for _, size := range []struct{ clusters, services, pods int }{{1, 100, 100}, {10, 100, 100}, {10, 100, 1000}} {
+	for _, size := range []struct{ clusters, services, pods int }{{1, 100, 100}, {1, 1000, 1000}, {10, 100, 100}, {10, 100, 1000}, {100, 100, 1000}} {
 		b.Run(fmt.Sprintf("clusters=%d/workloads=%d", size.clusters, size.services*size.pods), func(b *testing.B) {
 			m, workloads := benchMesh(b, size.clusters, size.services, size.pods)
 			for c := range size.clusters {
@@ -86,27 +86,38 @@ func BenchmarkPodChange(b *testing.B) {
 	}
 }
 
-// BenchmarkFirstBuild merges everything and builds a view.
+// BenchmarkFirstBuild merges everything that clusters tell, and builds the view of one.
 func BenchmarkFirstBuild(b *testing.B) {
-	for _, size := range []struct{ services, pods int }{{100, 100}, {100, 1000}} {
-		b.Run(fmt.Sprintf("workloads=%d", size.services*size.pods), func(b *testing.B) {
-			ch := benchFacts("east", size.services, size.pods)
+	for _, size := range []struct{ clusters, services, pods int }{{1, 100, 100}, {1, 100, 1000}, {10, 100, 1000}, {100, 100, 1000}, {1, 1000, 1000}} {
+		n := size.services * size.pods
+		b.Run(fmt.Sprintf("clusters=%d/workloads=%d", size.clusters, n), func(b *testing.B) {
 			var retained float64
 			b.ReportAllocs()
 			for range b.N {
+				b.StopTimer()
 				before := heap()
 				m := endpoints.New(endpoints.Config{})
-				m.SetCluster(endpoints.Cluster{ID: "east", Network: "east-net"})
-				v := m.View(endpoints.Client{Network: "east-net", Cluster: "east"})
-				if err := m.Apply(ch); err != nil {
+				var changes []endpoints.Change
+				for c := range size.clusters {
+					id := fmt.Sprintf("cluster%d", c)
+					if err := m.SetCluster(endpoints.Cluster{ID: id, Network: id + "-net", Local: c == 0}); err != nil {
+						b.Fatal(err)
+					}
+					changes = append(changes, benchFacts(id, size.services, size.pods/size.clusters))
+				}
+				b.StartTimer()
+				if err := m.Apply(changes...); err != nil {
 					b.Fatal(err)
 				}
+				v := m.View(endpoints.Client{Network: "cluster0-net", Cluster: "cluster0"})
 				b.StopTimer()
-				retained = float64(heap()-before) / float64(v.Snapshot().Len())
+				changes = nil
+				retained = float64(heap()-before) / float64(n)
 				runtime.KeepAlive(m)
+				v.Close()
 				b.StartTimer()
 			}
-			b.ReportMetric(retained, "B/workload") // of the mesh and a view, without the facts
+			b.ReportMetric(retained, "B/workload") // of all that is kept: facts, groups and the view
 		})
 	}
 }

@@ -1,6 +1,9 @@
 package endpoints
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // A groupKey says where backends of a service are.
 type groupKey struct {
@@ -11,8 +14,19 @@ type groupKey struct {
 // in front of them is shown with. One workload more or less costs the same however many there are.
 type group struct {
 	members    map[*packed]struct{}
-	places     map[Locality]*tally
-	identities map[identity]int
+	places     []place        // each once; there are few
+	identities []identityUser // each once; there are few
+}
+
+// A place is a locality with what is there.
+type place struct {
+	Locality
+	tally
+}
+
+type identityUser struct {
+	identity
+	count int
 }
 
 // A tally sums up workloads in one place.
@@ -29,21 +43,46 @@ type identity struct {
 }
 
 func newGroup() *group {
-	return &group{
-		members:    make(map[*packed]struct{}),
-		places:     make(map[Locality]*tally),
-		identities: make(map[identity]int),
-	}
+	return &group{members: make(map[*packed]struct{})}
 }
 
 // add adds a workload, and reports whether its identity is new.
 func (g *group) add(w *packed) bool {
 	g.members[w] = struct{}{}
-	t := g.places[w.shape.Locality]
-	if t == nil {
-		t = new(tally)
-		g.places[w.shape.Locality] = t
+	i := slices.IndexFunc(g.places, func(p place) bool { return p.Locality == w.shape.Locality })
+	if i < 0 {
+		i = len(g.places)
+		g.places = append(g.places, place{Locality: w.shape.Locality})
 	}
+	g.places[i].add(w)
+	for i := range g.identities {
+		if g.identities[i].identity == w.identity {
+			g.identities[i].count++
+			return false
+		}
+	}
+	g.identities = append(g.identities, identityUser{w.identity, 1})
+	return true
+}
+
+// remove removes a workload, and reports whether its identity is gone.
+func (g *group) remove(w *packed) bool {
+	delete(g.members, w)
+	i := slices.IndexFunc(g.places, func(p place) bool { return p.Locality == w.shape.Locality })
+	g.places[i].remove(w)
+	if g.places[i].count == 0 {
+		g.places = slices.Delete(g.places, i, i+1)
+	}
+	i = slices.IndexFunc(g.identities, func(u identityUser) bool { return u.identity == w.identity })
+	g.identities[i].count--
+	if g.identities[i].count > 0 {
+		return false
+	}
+	g.identities = slices.Delete(g.identities, i, i+1)
+	return true
+}
+
+func (t *tally) add(w *packed) {
 	t.count++
 	t.weight += uint64(w.weight())
 	if w.weight() == 0 {
@@ -53,14 +92,9 @@ func (g *group) add(w *packed) bool {
 		t.healthy++
 		t.healthyWeight += uint64(w.weight())
 	}
-	g.identities[w.identity]++
-	return g.identities[w.identity] == 1
 }
 
-// remove removes a workload, and reports whether its identity is gone.
-func (g *group) remove(w *packed) bool {
-	delete(g.members, w)
-	t := g.places[w.shape.Locality]
+func (t *tally) remove(w *packed) {
 	t.count--
 	t.weight -= uint64(w.weight())
 	if w.weight() == 0 {
@@ -70,15 +104,6 @@ func (g *group) remove(w *packed) bool {
 		t.healthy--
 		t.healthyWeight -= uint64(w.weight())
 	}
-	if t.count == 0 {
-		delete(g.places, w.shape.Locality)
-	}
-	g.identities[w.identity]--
-	if g.identities[w.identity] == 0 {
-		delete(g.identities, w.identity)
-		return true
-	}
-	return false
 }
 
 func (t *tally) merge(o *tally) {

@@ -31,12 +31,6 @@ type horizon struct {
 	last    []madeHorizon // before the last change, where the names are the same
 }
 
-// A place is a locality with what backs the service there.
-type place struct {
-	Locality
-	tally
-}
-
 // A madeHorizon is a horizon's workloads, for views that agree on what is in its key.
 type madeHorizon struct {
 	ports       []Port
@@ -74,19 +68,14 @@ func (m *Mesh) newHorizon(s *serviceState, k horizonKey, prev *horizon) *horizon
 // places returns where the backends are that a part of the horizon stands for, sorted.
 func (m *Mesh) places(s *serviceState, k horizonKey) []place {
 	var all []place
-	add := func(g *group) {
-		for l, t := range g.places {
-			all = append(all, place{l, *t})
-		}
-	}
 	if m.config.Compat == Istio {
 		for gk, g := range s.groups {
 			if gk.network == k.network && s.exports(gk.cluster) {
-				add(g)
+				all = append(all, g.places...)
 			}
 		}
 	} else if g := s.groups[k.groupKey]; g != nil && s.exports(k.cluster) {
-		add(g)
+		all = slices.Clone(g.places)
 	}
 	if !k.sni && len(all) > 1 {
 		return []place{join(all)}

@@ -96,7 +96,7 @@ func (m *Mesh) unionSANs(s *serviceState, copies []serviceCopy, c Client) []stri
 		if k.network == c.Network || !s.exports(k.cluster) {
 			continue
 		}
-		for id := range g.identities {
+		for _, id := range g.identities {
 			if m.config.Compat == Istio {
 				names[spiffeID(m.meshTrustDomain(c), id.namespace, id.account)] = struct{}{}
 			} else if id.hbone {

@@ -225,8 +225,9 @@ func (u *update) set(w *packed) {
 }
 
 func (u *update) put(w *packed) {
-	if old := findPacked(u.workloads, w.uid); old != w && !old.equal(w) {
-		u.workloads.Put(pmap.HashString(w.uid), w, func(p *packed) bool { return p.uid == w.uid })
+	hash, has := pmap.HashString(w.uid), func(p *packed) bool { return p.uid == w.uid }
+	if old := u.workloads.Find(hash, has); old != w && !old.equal(w) {
+		u.workloads.Put(hash, w, has)
 		u.changed = true
 	}
 }

@@ -127,6 +127,13 @@ func (d *serviceDirt) group(k groupKey) {
 	}
 }
 
+// expect makes room for a lot to come.
+func (d *dirt) expect(workloads int) {
+	if len(d.workloads) == 0 && workloads > 1000 {
+		d.workloads = make(map[string]workloadDirt, workloads)
+	}
+}
+
 func (d *dirt) workload(uid string, old, now *packed) {
 	if before, ok := d.workloads[uid]; ok {
 		old = before.old
