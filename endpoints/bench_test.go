@@ -130,7 +130,7 @@ func heap() uint64 {
 }
 
 func benchIndex(workloads int) (*endpoints.Index, endpoints.Change) {
-	ch := benchFacts("east", max(1, workloads/100), min(workloads, 100))
+	ch := benchFacts("east", max(1, workloads/1000), min(workloads, 1000))
 	var d endpoints.Delta
 	for _, s := range ch.Services {
 		d.Upserts = append(d.Upserts, endpoints.Resource{Service: s})
@@ -143,7 +143,7 @@ func benchIndex(workloads int) (*endpoints.Index, endpoints.Change) {
 
 // BenchmarkLookup looks for random keys; "map" is a plain Go map of the same keys.
 func BenchmarkLookup(b *testing.B) {
-	for _, n := range []int{10_000, 100_000} {
+	for _, n := range []int{10_000, 100_000, 1_000_000} {
 		index, ch := benchIndex(n)
 		rng := rand.New(rand.NewPCG(1, 1))
 		rng.Shuffle(len(ch.Workloads), func(i, j int) { ch.Workloads[i], ch.Workloads[j] = ch.Workloads[j], ch.Workloads[i] })
@@ -184,6 +184,7 @@ func BenchmarkIndexApply(b *testing.B) {
 		b.Run(fmt.Sprintf("workloads=%d", n), func(b *testing.B) {
 			index, ch := benchIndex(n)
 			b.ReportAllocs()
+			b.ResetTimer()
 			for i := range b.N {
 				w := *ch.Workloads[i*31%n]
 				w.Health = endpoints.Health(i & 1)

@@ -13,13 +13,14 @@ import (
 // return one thing allocate nothing.
 type Index struct {
 	services  pmap.Map[string, *ServiceEntry] // by key; also those that only workloads speak of
-	workloads pmap.Map[string, *Workload]     // by UID
+	workloads pmap.Set[*Workload]             // by UID
 
 	networks      map[string]uint32 // number of each network seen
 	vips          pmap.Map[addrKey, *serviceSet]
 	prefixes      map[uint32]*prefixLengths // by addrKey.space: which lengths vips has
 	hostnames     pmap.Map[string, *serviceSet]
-	addrs         pmap.Map[addrKey, *workloadSet]
+	addrs         pmap.Set[*Workload]            // by each address; the best of those that share it
+	shared        pmap.Map[addrOn, *workloadSet] // all of those, where there are several
 	workloadHosts pmap.Map[string, *workloadSet] // by "namespace/hostname"
 	nodes         pmap.Map[string, *nodeSet]
 }
@@ -29,7 +30,7 @@ type Index struct {
 type ServiceEntry struct {
 	*Service
 	key       string
-	endpoints pmap.Map[string, *Workload]
+	endpoints pmap.Set[*Workload] // by UID
 }
 
 // Len returns the number of endpoints, healthy or not.
@@ -38,7 +39,7 @@ func (e *ServiceEntry) Len() int { return e.endpoints.Len() }
 // Endpoints yields all endpoints, healthy or not, in no particular order.
 func (e *ServiceEntry) Endpoints() iter.Seq[Endpoint] {
 	return func(yield func(Endpoint) bool) {
-		for _, w := range e.endpoints.All() {
+		for w := range e.endpoints.All() {
 			ports, _ := w.Ports(e.key)
 			if !yield(Endpoint{w, ports}) {
 				return
@@ -141,8 +142,7 @@ func (x *Index) Workload(uid string) *Workload {
 	if x == nil {
 		return nil
 	}
-	w, _ := x.workloads.Get(uid)
-	return w
+	return findWorkload(x.workloads, uid)
 }
 
 // WorkloadByAddr returns the workload that has an address on a network, or nil. One on its host's network
@@ -151,12 +151,8 @@ func (x *Index) WorkloadByAddr(network string, addr netip.Addr) *Workload {
 	if x == nil {
 		return nil
 	}
-	id, ok := x.networks[network]
-	if !ok {
-		return nil
-	}
-	set, _ := x.addrs.Get(keyOf(id, addr))
-	return set.first()
+	a := addrOn{network, addr.Unmap()}
+	return x.addrs.Find(a.hash(), a.of)
 }
 
 // WorkloadByHostname returns the workload of that namespace and hostname, or nil; of several, it chooses as
@@ -176,7 +172,7 @@ func (x *Index) NodeWorkloads(node string) iter.Seq[*Workload] {
 			return
 		}
 		if on, ok := x.nodes.Get(node); ok {
-			values(on.workloads, yield)
+			on.workloads.All()(yield)
 		}
 	}
 }
@@ -187,7 +183,11 @@ func (x *Index) Services() iter.Seq[*ServiceEntry] {
 		if x == nil {
 			return
 		}
-		values(x.services, func(e *ServiceEntry) bool { return e.Service == nil || yield(e) })
+		for _, e := range x.services.All() {
+			if e.Service != nil && !yield(e) {
+				return
+			}
+		}
 	}
 }
 
@@ -195,17 +195,23 @@ func (x *Index) Services() iter.Seq[*ServiceEntry] {
 func (x *Index) Workloads() iter.Seq[*Workload] {
 	return func(yield func(*Workload) bool) {
 		if x != nil {
-			values(x.workloads, yield)
+			x.workloads.All()(yield)
 		}
 	}
 }
 
-func values[K, V comparable](m pmap.Map[K, V], yield func(V) bool) {
-	for _, v := range m.All() {
-		if !yield(v) {
-			return
-		}
-	}
+func hasUID(uid string) func(*Workload) bool { return func(w *Workload) bool { return w.UID == uid } }
+
+func findWorkload(in pmap.Set[*Workload], uid string) *Workload {
+	return in.Find(pmap.HashString(uid), func(w *Workload) bool { return w.UID == uid })
+}
+
+func putWorkload(in *pmap.SetEditor[*Workload], w *Workload) {
+	in.Put(pmap.HashString(w.UID), w, hasUID(w.UID))
+}
+
+func deleteWorkload(in *pmap.SetEditor[*Workload], uid string) {
+	in.Delete(pmap.HashString(uid), hasUID(uid))
 }
 
 // A serviceSet is the services that share a virtual address or a hostname, sorted by key. It is immutable.
@@ -284,7 +290,7 @@ func (s *workloadSet) first() *Workload {
 
 // A nodeSet is the workloads of a node. It is immutable.
 type nodeSet struct {
-	workloads pmap.Map[string, *Workload]
+	workloads pmap.Set[*Workload]
 }
 
 // rankWorkload is less for what wins an address: ztunnel takes a pod before anything else, and what speaks

@@ -4,7 +4,23 @@ import (
 	"encoding/binary"
 	"iter"
 	"net/netip"
+	"slices"
+
+	"github.com/eastwest-mesh/eastwest/internal/pmap"
 )
+
+// An addrOn is an address on a network, as workloads are found by it. It is never IPv4 mapped to IPv6.
+type addrOn struct {
+	network string
+	addr    netip.Addr
+}
+
+func (a addrOn) hash() uint64 { return pmap.HashString(a.network) ^ pmap.Hash16(a.addr.As16()) }
+
+// of reports whether it is one of a workload's.
+func (a addrOn) of(w *Workload) bool {
+	return w.Network == a.network && slices.ContainsFunc(w.Addresses, func(b netip.Addr) bool { return b.Unmap() == a.addr })
+}
 
 // An addrKey is an address or a range on a network, without pointers. IPv4 is written as in IPv4-mapped
 // IPv6, but is never the same as IPv6.

@@ -36,10 +36,11 @@ func (x *Index) Apply(d Delta) *Index {
 // An indexEditor makes an Index from another one.
 type indexEditor struct {
 	services  *pmap.Editor[string, *ServiceEntry]
-	workloads *pmap.Editor[string, *Workload]
+	workloads *pmap.SetEditor[*Workload]
 	vips      *pmap.Editor[addrKey, *serviceSet]
 	hostnames *pmap.Editor[string, *serviceSet]
-	addrs     *pmap.Editor[addrKey, *workloadSet]
+	addrs     *pmap.SetEditor[*Workload]
+	shared    *pmap.Editor[addrOn, *workloadSet]
 	hosts     *pmap.Editor[string, *workloadSet]
 	nodes     *pmap.Editor[string, *nodeSet]
 	networks  map[string]uint32
@@ -47,22 +48,22 @@ type indexEditor struct {
 	owned     bool // networks and prefixes are copies
 
 	changed map[string]*entryEdit // services that are not the same any more
-	onNodes map[string]*pmap.Editor[string, *Workload]
+	onNodes map[string]*pmap.SetEditor[*Workload]
 }
 
 // An entryEdit is a ServiceEntry on its way to the next one.
 type entryEdit struct {
 	old       *ServiceEntry
 	service   *Service
-	endpoints *pmap.Editor[string, *Workload]
+	endpoints *pmap.SetEditor[*Workload]
 }
 
 func newIndexEditor(x *Index) *indexEditor {
 	return &indexEditor{
 		services: x.services.Edit(), workloads: x.workloads.Edit(), vips: x.vips.Edit(), hostnames: x.hostnames.Edit(),
-		addrs: x.addrs.Edit(), hosts: x.workloadHosts.Edit(), nodes: x.nodes.Edit(),
+		addrs: x.addrs.Edit(), shared: x.shared.Edit(), hosts: x.workloadHosts.Edit(), nodes: x.nodes.Edit(),
 		networks: x.networks, prefixes: x.prefixes,
-		changed: make(map[string]*entryEdit), onNodes: make(map[string]*pmap.Editor[string, *Workload]),
+		changed: make(map[string]*entryEdit), onNodes: make(map[string]*pmap.SetEditor[*Workload]),
 	}
 }
 
@@ -71,15 +72,15 @@ func (e *indexEditor) index() *Index {
 		e.finish(key, edit)
 	}
 	for node, edit := range e.onNodes {
-		if on := edit.Map(); on.Len() > 0 {
+		if on := edit.Set(); on.Len() > 0 {
 			e.nodes.Set(node, &nodeSet{on})
 		} else {
 			e.nodes.Delete(node)
 		}
 	}
 	return &Index{
-		services: e.services.Map(), workloads: e.workloads.Map(), vips: e.vips.Map(), hostnames: e.hostnames.Map(),
-		addrs: e.addrs.Map(), workloadHosts: e.hosts.Map(), nodes: e.nodes.Map(),
+		services: e.services.Map(), workloads: e.workloads.Set(), vips: e.vips.Map(), hostnames: e.hostnames.Map(),
+		addrs: e.addrs.Set(), shared: e.shared.Map(), workloadHosts: e.hosts.Map(), nodes: e.nodes.Map(),
 		networks: e.networks, prefixes: e.prefixes,
 	}
 }
@@ -91,7 +92,7 @@ func (e *indexEditor) entry(key string) *entryEdit {
 		edit = new(entryEdit)
 		edit.old, _ = e.services.Get(key)
 		if edit.old == nil {
-			edit.endpoints = pmap.Map[string, *Workload]{}.Edit()
+			edit.endpoints = pmap.Set[*Workload]{}.Edit()
 		} else {
 			edit.service, edit.endpoints = edit.old.Service, edit.old.endpoints.Edit()
 		}
@@ -111,7 +112,7 @@ func (e *indexEditor) setService(key string, s *Service) {
 
 // finish puts the new entry of a service wherever it is found.
 func (e *indexEditor) finish(key string, edit *entryEdit) {
-	next := &ServiceEntry{Service: edit.service, key: key, endpoints: edit.endpoints.Map()}
+	next := &ServiceEntry{Service: edit.service, key: key, endpoints: edit.endpoints.Set()}
 	if next.Service == nil && next.endpoints.Len() == 0 {
 		e.services.Delete(key)
 	} else {
@@ -199,14 +200,14 @@ func (e *indexEditor) own() {
 }
 
 func (e *indexEditor) setWorkload(uid string, w *Workload) {
-	old, _ := e.workloads.Get(uid)
+	old := e.workloads.Find(pmap.HashString(uid), hasUID(uid))
 	if old == w {
 		return
 	}
 	if w == nil {
-		e.workloads.Delete(uid)
+		deleteWorkload(e.workloads, uid)
 	} else {
-		e.workloads.Set(uid, w)
+		putWorkload(e.workloads, w)
 	}
 	e.replaceAddrs(old, w)
 	e.replaceHost(old, w)
@@ -223,12 +224,12 @@ func (e *indexEditor) replaceEndpoints(old, w *Workload) {
 					continue
 				}
 			}
-			e.entry(service).endpoints.Delete(old.UID)
+			deleteWorkload(e.entry(service).endpoints, old.UID)
 		}
 	}
 	if w != nil {
 		for i := range w.Services {
-			e.entry(w.Services[i].Service).endpoints.Set(w.UID, w)
+			putWorkload(e.entry(w.Services[i].Service).endpoints, w)
 		}
 	}
 }
@@ -236,14 +237,53 @@ func (e *indexEditor) replaceEndpoints(old, w *Workload) {
 func (e *indexEditor) replaceAddrs(old, w *Workload) {
 	if old != nil && old.NetworkMode != HostNetwork {
 		for _, a := range old.Addresses {
-			removeFrom(e.addrs, keyOf(e.network(old.Network), a), old.UID)
+			e.removeAddr(addrOn{old.Network, a.Unmap()}, old.UID)
 		}
 	}
 	if w != nil && w.NetworkMode != HostNetwork {
 		for _, a := range w.Addresses {
-			addTo(e.addrs, keyOf(e.network(w.Network), a), w)
+			e.addAddr(addrOn{w.Network, a.Unmap()}, w)
 		}
 	}
+}
+
+// addAddr adds a workload to those of an address.
+func (e *indexEditor) addAddr(at addrOn, w *Workload) {
+	all := e.atAddr(at)
+	if all != nil {
+		all = slices.DeleteFunc(all, func(o *Workload) bool { return o.UID == w.UID })
+	}
+	e.setAddr(at, append(all, w))
+}
+
+func (e *indexEditor) removeAddr(at addrOn, uid string) {
+	e.setAddr(at, slices.DeleteFunc(e.atAddr(at), func(o *Workload) bool { return o.UID == uid }))
+}
+
+// atAddr returns the workloads of an address, in a new slice.
+func (e *indexEditor) atAddr(at addrOn) []*Workload {
+	if set, ok := e.shared.Get(at); ok {
+		return set.without("")
+	}
+	if only := e.addrs.Find(at.hash(), at.of); only != nil {
+		return []*Workload{only}
+	}
+	return nil
+}
+
+func (e *indexEditor) setAddr(at addrOn, all []*Workload) {
+	if len(all) == 0 {
+		e.addrs.Delete(at.hash(), at.of)
+		return
+	}
+	if len(all) > 1 {
+		set := newWorkloadSet(all)
+		e.shared.Set(at, set)
+		all[0] = set.best
+	} else {
+		e.shared.Delete(at)
+	}
+	e.addrs.Put(at.hash(), all[0], at.of)
 }
 
 func (e *indexEditor) replaceHost(old, w *Workload) {
@@ -257,17 +297,17 @@ func (e *indexEditor) replaceHost(old, w *Workload) {
 
 func (e *indexEditor) replaceNode(old, w *Workload) {
 	if old != nil && old.Node != "" && (w == nil || w.Node != old.Node) {
-		e.onNode(old.Node).Delete(old.UID)
+		deleteWorkload(e.onNode(old.Node), old.UID)
 	}
 	if w != nil && w.Node != "" {
-		e.onNode(w.Node).Set(w.UID, w)
+		putWorkload(e.onNode(w.Node), w)
 	}
 }
 
-func (e *indexEditor) onNode(node string) *pmap.Editor[string, *Workload] {
+func (e *indexEditor) onNode(node string) *pmap.SetEditor[*Workload] {
 	edit := e.onNodes[node]
 	if edit == nil {
-		var on pmap.Map[string, *Workload]
+		var on pmap.Set[*Workload]
 		if set, ok := e.nodes.Get(node); ok {
 			on = set.workloads
 		}

@@ -11,6 +11,7 @@ package pmap
 import (
 	"hash/maphash"
 	"iter"
+	"math/bits"
 )
 
 // seed makes hashes that nobody outside of this process can foresee. All maps have the same one, so that any
@@ -19,6 +20,9 @@ var seed = maphash.MakeSeed()
 
 // HashString hashes the key of a value of a Set.
 func HashString(s string) uint64 { return maphash.String(seed, s) }
+
+// Hash16 hashes a key of 16 bytes.
+func Hash16(b [16]byte) uint64 { return bits.RotateLeft64(maphash.Bytes(seed, b[:]), 32) }
 
 // A Map is a persistent map. It never changes, so that readers need no lock; an Editor makes the next one.
 // The zero value is empty.
