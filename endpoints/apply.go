@@ -23,17 +23,24 @@ func (m *Mesh) apply(c *cluster, ch *Change) []error {
 // resync replaces all that a cluster told. What it tells in a form that is refused is still there for it:
 // it keeps its last good state.
 func (m *Mesh) resync(c *cluster, ch *Change) []error {
+	c.stale, c.expired = false, false
 	if len(c.workloads) == 0 && len(c.services) == 0 && len(c.gateways) == 0 {
-		c.stale = false
 		c.workloads = make(map[string]*packed, len(ch.Workloads))
 		return m.upsert(c, ch)
 	}
 	errs := m.upsert(c, ch)
+	m.keepOnly(c, ch)
+	return errs
+}
+
+// clear drops all that a cluster told.
+func (m *Mesh) clear(c *cluster) { m.keepOnly(c, &Change{}) }
+
+// keepOnly drops what a Change does not name.
+func (m *Mesh) keepOnly(c *cluster, ch *Change) {
 	removeOthers(c.services, ch.Services, (*Service).Key, func(key string) { m.setService(c, key, serviceFact{}) })
 	removeOthers(c.workloads, ch.Workloads, func(w *Workload) string { return w.UID }, func(uid string) { m.setWorkload(c, uid, nil) })
 	removeOthers(c.gateways, ch.Gateways, (*Gateway).Key, func(key string) { m.setGateway(c, key, gatewayFact{}) })
-	c.stale = false
-	return errs
 }
 
 // removeOthers calls drop for what is there and not told.

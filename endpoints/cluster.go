@@ -2,6 +2,7 @@ package endpoints
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -11,6 +12,30 @@ type Cluster struct {
 	Network     string // of its pods and services that do not say their own
 	TrustDomain string // empty: cluster.local
 	Local       bool   // the cluster of the control plane itself; at most one
+
+	// Ranges say which workloads are on another network, by their first address, unless they name a network
+	// themselves. Of several that contain it, the longest counts.
+	Ranges []NetworkAddress
+}
+
+// Equal reports whether c and o are the same.
+func (c Cluster) Equal(o Cluster) bool {
+	return c.ID == o.ID && c.Network == o.Network && c.TrustDomain == o.TrustDomain && c.Local == o.Local &&
+		slices.Equal(c.Ranges, o.Ranges)
+}
+
+// networkOf returns the network of a workload that names none.
+func (c *Cluster) networkOf(w *Workload) string {
+	if len(w.Addresses) == 0 {
+		return c.Network
+	}
+	network, longest := c.Network, -1
+	for _, r := range c.Ranges {
+		if r.Prefix.Bits() > longest && r.Prefix.Contains(w.Addresses[0]) {
+			network, longest = r.Network, r.Prefix.Bits()
+		}
+	}
+	return network
 }
 
 // ClusterStatus is what a Mesh knows of a cluster.
@@ -18,6 +43,7 @@ type ClusterStatus struct {
 	Cluster
 	Stale      bool      // its facts may be out of date
 	StaleSince time.Time // as told to SetStale
+	Expired    bool      // it was stale for too long, so that its facts were dropped
 	Services   int
 	Workloads  int
 	Gateways   int

@@ -13,7 +13,7 @@ func (s *Service) Equal(o *Service) bool {
 	return s.Name == o.Name && s.Namespace == o.Namespace && s.Hostname == o.Hostname &&
 		s.IPFamilies == o.IPFamilies && s.IngressUseWaypoint == o.IngressUseWaypoint &&
 		s.Canonical == o.Canonical && s.Visibility == o.Visibility &&
-		s.Scope == o.Scope && s.Created.Equal(o.Created) &&
+		s.Scope == o.Scope && s.Instance == o.Instance && s.Created.Equal(o.Created) &&
 		slices.Equal(s.Addresses, o.Addresses) &&
 		slices.Equal(s.Ports, o.Ports) &&
 		slices.Equal(s.SubjectAltNames, o.SubjectAltNames) &&

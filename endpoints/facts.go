@@ -10,6 +10,7 @@ type cluster struct {
 	Cluster
 	stale      bool
 	staleSince time.Time
+	expired    bool
 	services   map[string]serviceFact
 	workloads  map[string]*packed
 	gateways   map[string]gatewayFact
@@ -60,7 +61,7 @@ func (c *cluster) fillWorkload(w *Workload) (Workload, openFields) {
 	full, left := *w, openFields{w.Network == "", w.TrustDomain == ""}
 	full.Cluster = c.ID
 	if left.network {
-		full.Network = c.Network
+		full.Network = c.networkOf(w)
 	}
 	if left.trustDomain {
 		full.TrustDomain = c.TrustDomain
@@ -94,7 +95,7 @@ func elideTrustDomain(td string) string {
 
 func (c *cluster) status() ClusterStatus {
 	return ClusterStatus{
-		Cluster: c.Cluster, Stale: c.stale, StaleSince: c.staleSince,
+		Cluster: c.Cluster, Stale: c.stale, StaleSince: c.staleSince, Expired: c.expired,
 		Services: len(c.services), Workloads: len(c.workloads), Gateways: len(c.gateways),
 	}
 }

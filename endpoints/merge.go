@@ -50,7 +50,12 @@ func bit(b bool) int {
 func (m *Mesh) merge(s *serviceState, c Client) *Service {
 	home := s.copyOf(c.Cluster)
 	if home != nil && home.Scope != ScopeGlobal {
-		return home
+		return m.here(home, c)
+	}
+	if home != nil && home.Instance && c.Role != GatewayRole {
+		own := *m.here(home, c)
+		own.Scope = ScopeLocal
+		return &own
 	}
 	global := s.globals()
 	if len(global) == 0 {
@@ -61,6 +66,9 @@ func (m *Mesh) merge(s *serviceState, c Client) *Service {
 	if len(global) > 1 {
 		merged.Addresses = unionAddresses(global)
 	}
+	if home != nil {
+		merged.Addresses = m.here(&merged, c).Addresses
+	}
 	if m.config.VIPs != nil && m.config.Compat == Native && home == nil && c.Role != GatewayRole {
 		merged.Addresses = m.vips.complete(s.key, &merged, c.Network)
 	}
@@ -69,6 +77,26 @@ func (m *Mesh) merge(s *serviceState, c Client) *Service {
 		return from.Service
 	}
 	return &merged
+}
+
+// here returns a service of the client's cluster with its virtual addresses on the client's network, too, if
+// that is another one of the cluster's networks: they mean the same on all of them.
+func (m *Mesh) here(s *Service, c Client) *Service {
+	cl := m.clusters[c.Cluster]
+	if m.config.Compat == Istio || cl == nil || cl.Network == c.Network {
+		return s
+	}
+	there := *s
+	there.Addresses = slices.Clip(s.Addresses)
+	for _, a := range s.Addresses {
+		if a.Network == c.Network {
+			return s
+		}
+		if a.Network == cl.Network {
+			there.Addresses = append(there.Addresses, NetworkAddress{c.Network, a.Prefix})
+		}
+	}
+	return &there
 }
 
 // unionAddresses returns the addresses of all copies, each once, sorted as istiod sorts them.

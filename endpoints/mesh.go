@@ -32,6 +32,10 @@ type Config struct {
 	// VIPs gives addresses to global services that a client's cluster does not have and that have none on
 	// its network. If nil, such services have no address there. It is not used with Compat Istio.
 	VIPs VIPs
+
+	// KeepStale is how long the facts of a stale cluster are kept before Expire drops them. The default is 0:
+	// for as long as it takes.
+	KeepStale time.Duration
 }
 
 // A Mesh merges what any number of clusters tell, and serves views of it. The views depend on the facts
@@ -83,7 +87,7 @@ func (m *Mesh) SetCluster(c Cluster) error {
 	switch {
 	case have == nil:
 		m.clusters[c.ID] = newCluster(c)
-	case have.Cluster == c:
+	case have.Cluster.Equal(c):
 		return nil
 	default:
 		m.changeCluster(have, c)
@@ -106,7 +110,7 @@ func (m *Mesh) RemoveCluster(id string) bool {
 	if c == nil {
 		return false
 	}
-	m.resync(c, &Change{})
+	m.clear(c)
 	delete(m.clusters, id)
 	if m.local == id {
 		m.local = ""
@@ -117,7 +121,7 @@ func (m *Mesh) RemoveCluster(id string) bool {
 }
 
 // SetStale says that a cluster has not been heard since that time: its facts stay, marked in Clusters. The
-// zero time says that it is back; so does a Change with Resync.
+// zero time says that it is back; so does a Change with Resync. How long they stay is for Expire to say.
 func (m *Mesh) SetStale(id string, since time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -126,7 +130,34 @@ func (m *Mesh) SetStale(id string, since time.Time) error {
 		return unknownCluster(id)
 	}
 	c.stale, c.staleSince = !since.IsZero(), since
+	c.expired = c.expired && c.stale
 	return nil
+}
+
+// Expire drops the facts of clusters that have been stale for longer than Config.KeepStale, as if the
+// clusters had told that they have nothing any more. It returns when to call it next; the zero time if
+// nothing is going to expire as things are. The mesh has no clock: whoever calls SetStale calls it.
+func (m *Mesh) Expire(now time.Time) (next time.Time) {
+	if m.config.KeepStale <= 0 {
+		return time.Time{}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.clusters {
+		if !c.stale || c.expired {
+			continue
+		}
+		if at := c.staleSince.Add(m.config.KeepStale); at.After(now) {
+			if next.IsZero() || at.Before(next) {
+				next = at
+			}
+			continue
+		}
+		m.clear(c)
+		c.expired = true
+	}
+	m.publish()
+	return next
 }
 
 // Apply applies changes, in order, as one: each view changes at most once. Objects that are not valid are

@@ -64,11 +64,37 @@ func (w *world) local() string {
 func (w *world) complete(id string, wl *endpoints.Workload) *endpoints.Workload {
 	full := *wl
 	full.Cluster = id
-	full.Network = cmp.Or(wl.Network, w.clusters[id].Network)
+	full.Network = cmp.Or(wl.Network, w.networkOf(id, wl))
 	full.TrustDomain = elide(cmp.Or(wl.TrustDomain, w.clusters[id].TrustDomain))
 	full.Services = slices.Clone(wl.Services)
 	slices.SortFunc(full.Services, func(a, b endpoints.ServicePorts) int { return cmp.Compare(a.Service, b.Service) })
 	return &full
+}
+
+func (w *world) networkOf(id string, wl *endpoints.Workload) string {
+	network, longest := w.clusters[id].Network, -1
+	for _, r := range w.clusters[id].Ranges {
+		if len(wl.Addresses) > 0 && r.Prefix.Contains(wl.Addresses[0]) && r.Prefix.Bits() > longest {
+			network, longest = r.Network, r.Prefix.Bits()
+		}
+	}
+	return network
+}
+
+// here adds the addresses that a service of the client's cluster has on all networks of that cluster.
+func (w *world) here(c endpoints.Client, s *endpoints.Service) *endpoints.Service {
+	home := w.clusters[c.Cluster]
+	on := func(a endpoints.NetworkAddress) bool { return a.Network == c.Network }
+	if w.compat == endpoints.Istio || home == nil || slices.ContainsFunc(s.Addresses, on) {
+		return s
+	}
+	more := *s
+	for _, a := range s.Addresses {
+		if a.Network == home.Network {
+			more.Addresses = append(slices.Clip(more.Addresses), endpoints.NetworkAddress{Network: c.Network, Prefix: a.Prefix})
+		}
+	}
+	return &more
 }
 
 func elide(td string) string {
@@ -157,8 +183,14 @@ func isWaypointOf(s, user *endpoints.Service) bool {
 }
 
 func (w *world) merged(c endpoints.Client, key string) *endpoints.Service {
-	if home := w.copies(key, false)[c.Cluster]; home != nil && home.Scope == endpoints.ScopeLocal {
-		return home
+	home := w.copies(key, false)[c.Cluster]
+	if home != nil && home.Scope == endpoints.ScopeLocal {
+		return w.here(c, home)
+	}
+	if home != nil && home.Instance && c.Role != endpoints.GatewayRole {
+		alone := *w.here(c, home)
+		alone.Scope = endpoints.ScopeLocal
+		return &alone
 	}
 	global := w.copies(key, true)
 	if len(global) == 0 {
@@ -192,6 +224,9 @@ func (w *world) merged(c endpoints.Client, key string) *endpoints.Service {
 		for _, k := range slices.Sorted(maps.Keys(addresses)) {
 			s.Addresses = append(s.Addresses, addresses[k])
 		}
+	}
+	if home != nil {
+		s.Addresses = w.here(c, &s).Addresses
 	}
 	s.SubjectAltNames = w.sans(c, key, global)
 	return &s

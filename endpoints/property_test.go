@@ -147,6 +147,9 @@ func (g *generator) setCluster(t *testing.T, m *endpoints.Mesh, id string) {
 		g.world.clusters[id] = c
 	}
 	c.Cluster = endpoints.Cluster{ID: id, Network: g.pick("n1", "n2", "n3", ""), TrustDomain: g.pick("", "cluster.local", "other.td"), Local: id == "c1" && g.one(2)}
+	for range g.rng.IntN(3) {
+		c.Ranges = append(c.Ranges, endpoints.NetworkAddress{Network: g.pick("n1", "n2", "n3", ""), Prefix: netip.PrefixFrom(g.addr(), 29+g.rng.IntN(4))})
+	}
 	if err := m.SetCluster(c.Cluster); err != nil {
 		t.Fatal(err)
 	}
@@ -216,6 +219,7 @@ func (g *generator) service() *endpoints.Service {
 	if !g.one(3) {
 		s.Scope = endpoints.ScopeGlobal
 	}
+	s.Instance = g.one(8)
 	if !g.one(3) {
 		s.Created = time.Unix(int64(1+g.rng.IntN(3)), 0)
 	}

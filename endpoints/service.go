@@ -31,8 +31,11 @@ type Service struct {
 
 	// What follows is not on the wire.
 
-	Scope   Scope
-	Created time.Time // when its cluster made it; decides between copies
+	Scope Scope
+	// Instance says that it is one backend of another service, known by a name of its own: see ForPod.
+	// Clients of a cluster that has it see that cluster's alone.
+	Instance bool
+	Created  time.Time // when its cluster made it; decides between copies
 }
 
 // Key returns "namespace/hostname", which names the service in the whole mesh.
@@ -40,6 +43,21 @@ func (s *Service) Key() string { return ServiceKey(s.Namespace, s.Hostname) }
 
 // ServiceKey returns "namespace/hostname".
 func ServiceKey(namespace, hostname string) string { return namespace + "/" + hostname }
+
+// ForPod returns a service that is one pod of s, a headless service, under a name of its own: that of the pod
+// before that of s, as Kubernetes resolves it for the pods of a StatefulSet.
+//
+//	s.ForPod("db-0").Hostname == "db-0.db.app.svc.cluster.local"
+//
+// A cluster that tells of both, and names both in the Services of the pod, makes the pod one that other
+// networks can address: their clients see a service of one backend behind a gateway, which takes the name as
+// it takes that of any service.
+func (s *Service) ForPod(hostname string) *Service {
+	pod := *s
+	pod.Name, pod.Hostname = hostname+"."+s.Name, hostname+"."+s.Hostname
+	pod.Addresses, pod.Instance = nil, true
+	return &pod
+}
 
 // LoadBalancing says which endpoints of a service a client prefers.
 type LoadBalancing struct {

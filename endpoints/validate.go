@@ -165,6 +165,14 @@ func checkCluster(cl Cluster) error {
 	c.segment("ID", cl.ID)
 	c.network(cl.Network)
 	c.text("TrustDomain", cl.TrustDomain)
+	for i, r := range cl.Ranges {
+		c.enter("Ranges", i)
+		c.network(r.Network)
+		if !r.Prefix.IsValid() {
+			c.fail("Prefix", "invalid range")
+		}
+		c.leave()
+	}
 	if cl.ID == gatewayUIDPrefix {
 		c.fail("ID", "%q is reserved", cl.ID)
 	}

@@ -71,7 +71,8 @@ func (u *update) enqueue(w GatewayAddress) {
 		}
 		return
 	}
-	has := func(c serviceCopy) bool { return slices.Contains(c.Addresses, w.Address) }
+	same := func(a NetworkAddress) bool { return a.Prefix == w.Address.Prefix } // whatever network the view adds
+	has := func(c serviceCopy) bool { return slices.ContainsFunc(c.Addresses, same) }
 	for _, s := range u.mesh.services {
 		if slices.ContainsFunc(s.copies, has) {
 			u.queue[s] = true

@@ -24,7 +24,7 @@ type owner struct{ _ byte }
 
 // Narrow branches and long leaves keep both the memory of an entry and what a change has to copy small.
 const (
-	fanBits  = 3
+	fanBits  = 4
 	fan      = 1 << fanBits
 	leafMax  = 32 // entries, unless the bits of the hash are used up
 	hashBits = 64
