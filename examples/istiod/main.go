@@ -41,6 +41,8 @@ func main() { cmdline.Main("istiod", run) }
 type options struct {
 	cluster, config, network, state, ca, listen, admin, bundle *string
 
+	keepStale time.Duration
+
 	remotes map[string]string
 	names   []string
 	compat  endpoints.Compat
@@ -53,6 +55,7 @@ func parse(args []string, getenv cmdline.Getenv, stderr io.Writer) (*options, er
 	o.cluster = cmdline.String(fs, getenv, "cluster", "CLUSTER_ID", "Kubernetes", "name of the cluster")
 	o.config = fs.String("config", "", "directory of the cluster's objects, as YAML; watched (required)")
 	fs.Func("remote", "another cluster and the directory of its objects, as `NAME=DIR`; may be repeated", o.addRemote)
+	fs.DurationVar(&o.keepStale, "keep-stale", 0, "how long the objects of a cluster count that cannot be read any more (default: for as long as it takes)")
 	o.network = fs.String("network", "", "network of the cluster (default: the label topology.istio.io/network of its namespace istio-system)")
 	o.state = fs.String("state", "", "directory for tokens, the root certificate and virtual addresses (required)")
 	o.ca = fs.String("ca", "", "directory of the CA, in the layout of Istio's secret cacerts; a root is made there if there is none (default: ca below -state)")
@@ -174,6 +177,7 @@ func (o *options) server() (*istiod.Server, error) {
 		Dir:         *o.config,
 		Remotes:     o.remotes,
 		Network:     *o.network,
+		KeepStale:   o.keepStale,
 		Authority:   authority,
 		Tokens:      tokens,
 		Compat:      o.compat,

@@ -245,6 +245,10 @@ func TestAuthority(t *testing.T) {
 	passthrough := func(s *endpoints.Service) {
 		s.LoadBalancing = &endpoints.LoadBalancing{Mode: endpoints.ModePassthrough}
 	}
+	headless := func(s *endpoints.Service) { s.Addresses = nil }
+	both := func(w *endpoints.Workload) {
+		w.Services = append(w.Services, endpoints.ServicePorts{Service: "app/" + w.Name + ".db.app", Ports: w.Services[0].Ports})
+	}
 	stranger := spiffeid.RequireFromSegments(td, "ns", "other", "sa", "stranger")
 	w := newWorld(t,
 		service(reviews, "10.96.0.1"), pod("reviews", "10.1.0.10", reviews),
@@ -255,7 +259,11 @@ func TestAuthority(t *testing.T) {
 		service("plain.app", "10.96.0.6"), pod("plain", "10.1.0.10", "plain.app", func(w *endpoints.Workload) { w.Tunnel = endpoints.TunnelNone }),
 		service("away.app", "10.96.0.7"), pod("away", "10.1.0.10", "away.app", func(w *endpoints.Workload) { w.Network = "another" }),
 		service("through.app", "10.96.0.8", passthrough),
+		service("db.app", "10.96.0.9", headless), service("db-0.db.app", "10.96.0.9", headless), service("db-1.db.app", "10.96.0.9", headless),
+		pod("db-0", "10.1.0.14", "db.app", both), pod("db-1", "10.1.0.15", "db.app", both),
 	)
+	w.backend("db-0", "10.1.0.14")
+	w.backend("db-1", "10.1.0.15")
 	w.backend("reviews", "10.1.0.10")
 	w.backend("private", "10.1.0.11")
 	w.backend("strict", "10.1.0.12")
@@ -270,6 +278,9 @@ func TestAuthority(t *testing.T) {
 		{"private, of its namespace", "private.app:80", clientID, "private", 200},
 		{"private, of another namespace", "private.app:80", stranger, "", 404},
 		{"whatever the service prefers: the client has chosen", "strict.app:80", clientID, "strict", 200},
+		{"one pod of a headless service", "db-0.db.app:80", clientID, "db-0", 200},
+		{"another pod of it", "db-1.db.app:80", clientID, "db-1", 200},
+		{"a pod that it does not have", "db-2.db.app:80", clientID, "", 404},
 		{"unknown", "nobody.app:80", clientID, "", 404},
 		{"unknown address", "10.96.0.99:80", clientID, "", 404},
 		{"a pod's address", "10.1.0.10:15008", clientID, "", 404},

@@ -138,12 +138,13 @@ func (c *clusters) commit(name string, next *cluster, all bool) {
 	if before == nil {
 		before = &cluster{}
 	}
-	since := before.facts
-	if all {
+	since, expired := before.facts, c.expired(name)
+	if all || expired {
 		since = nil
 	}
-	next.refused = c.mesh.Apply(next.facts.Since(since))
-	if next.refused != nil {
+	if expired && next.snapshot == before.snapshot { // and it is still away
+		next.refused = before.refused
+	} else if next.refused = c.mesh.Apply(next.facts.Since(since)); next.refused != nil {
 		c.cfg.Logger.Error("some objects cannot be used", "cluster", name, "error", next.refused)
 	}
 	if next.snapshot == before.snapshot { // only another cluster's changed
@@ -162,6 +163,11 @@ func (c *clusters) commit(name string, next *cluster, all bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.known[name] = next
+}
+
+// expired reports whether the mesh dropped what it knew of a cluster.
+func (c *clusters) expired(name string) bool {
+	return slices.ContainsFunc(c.mesh.Clusters(), func(s endpoints.ClusterStatus) bool { return s.ID == name && s.Expired })
 }
 
 // warn tells about what has no effect, unless it was told before.

@@ -100,12 +100,18 @@ func (c *clusters) follow(ctx context.Context) {
 			}
 		})
 	}
+	expire := time.NewTimer(0)
+	defer expire.Stop()
 	for {
 		select {
 		case n := <-changes:
 			c.take(n)
+		case <-expire.C:
 		case <-ctx.Done():
 			return
+		}
+		if next := c.mesh.Expire(time.Now()); !next.IsZero() {
+			expire.Reset(time.Until(next))
 		}
 	}
 }

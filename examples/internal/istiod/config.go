@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/eastwest-mesh/eastwest/dnsproxy"
 	"github.com/eastwest-mesh/eastwest/endpoints"
@@ -37,6 +38,9 @@ type Config struct {
 	// Default: Istio's prefixes; they last as long as the Server, and come out
 	// the same the next time unless hashes collide.
 	VIPs dnsproxy.VIPConfig
+	// KeepStale is how long the objects of a cluster count that cannot be read
+	// any more. Default: for as long as it takes.
+	KeepStale time.Duration
 	// ServerNames are further DNS names and IP addresses that clients may know
 	// this server by, besides istiod.istio-system.svc and localhost.
 	ServerNames []string

@@ -35,6 +35,8 @@ func visible(snapshot *endpoints.Snapshot, namespace string) ([]*endpoints.Servi
 			for _, s := range r.Workload.Services {
 				backends[s.Service] = append(backends[s.Service], r.Workload)
 			}
+		case r.Service.Instance && len(r.Service.Addresses) == 0:
+			// A pod of this network, which is named as a member of its service.
 		case r.Service.Visibility == endpoints.VisiblePublic || r.Service.Namespace == namespace:
 			services = append(services, r.Service)
 		}

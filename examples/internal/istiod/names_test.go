@@ -107,6 +107,15 @@ serviceScopeConfigs:`)
 		"ratings.app.svc.cluster.local ratings [10.92.0.14]",
 		"reviews.app.svc.cluster.local reviews [10.92.0.10]")
 
+	// Once the headless service is global, its pod has the same name elsewhere.
+	w.edit("east", "headless.yaml", "labels: {}", `labels: {istio.io/global: "true"}`)
+	w.awaitNames(w.names(Caller{Cluster: "west", Namespace: "app", ServiceAccount: "client"}, "sidecar", ""),
+		"db-0.db.app.svc.cluster.local db-0.db [VIP]",
+		"db.app.svc.cluster.local db [VIP]",
+		"ratings.app.svc.cluster.local ratings [10.92.0.14]",
+		"reviews.app.svc.cluster.local reviews [10.92.0.10]")
+	w.awaitNames(app, slices.Concat(kubernetes, private, both)...)
+
 	w.edit("east", "headless.yaml", "10.1.0.20", "10.1.0.21")
 	kubernetes[0], kubernetes[1] = strings.Replace(kubernetes[0], ".20", ".21", 1), strings.Replace(kubernetes[1], ".20", ".21", 1)
 	w.awaitNames(app, slices.Concat(kubernetes, private, both)...)

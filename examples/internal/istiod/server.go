@@ -41,7 +41,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	mesh := endpoints.New(endpoints.Config{Compat: cfg.Compat, VIPs: vips.as(meshUser)})
+	mesh := endpoints.New(endpoints.Config{Compat: cfg.Compat, VIPs: vips.as(meshUser), KeepStale: cfg.KeepStale})
 	s := &Server{cfg: cfg, mesh: mesh, views: newViews(mesh, cfg.Logger)}
 	if s.clusters, err = loadClusters(cfg, mesh, vips, s.views); err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ type ClusterStatus struct {
 	Gateways   int        `json:"gateways"`
 	StaleSince *time.Time `json:"staleSince,omitempty"` // its directory cannot be used since
 	Problem    string     `json:"problem,omitempty"`    // why
+	Expired    bool       `json:"expired,omitempty"`    // for so long that its objects count no more
 	Warnings   []string   `json:"warnings"`             // objects without effect, by file and line
 }
 
@@ -99,7 +100,7 @@ func (s *Server) StatusHandler() http.Handler {
 func (s *Server) clusterStatus() []ClusterStatus {
 	all := []ClusterStatus{}
 	for _, c := range s.mesh.Clusters() {
-		cs := ClusterStatus{Name: c.ID, Network: c.Network, Services: c.Services, Workloads: c.Workloads, Gateways: c.Gateways}
+		cs := ClusterStatus{Name: c.ID, Network: c.Network, Services: c.Services, Workloads: c.Workloads, Gateways: c.Gateways, Expired: c.Expired}
 		s.clusters.describe(&cs)
 		all = append(all, cs)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
 )
@@ -61,6 +62,28 @@ func TestStatus(t *testing.T) {
 	if len(st.Clients) != 1 || st.Clients[0].Caller != eastNode1.String() || st.Clients[0].Sent == 0 || !strings.HasPrefix(st.Clients[0].Node, discovery.NodeProxy+"~") {
 		t.Errorf("clients: %+v", st.Clients)
 	}
+}
+
+// TestExpired: what cannot be read counts for as long as was said, and again when it can.
+func TestExpired(t *testing.T) {
+	w := newWorld(t)
+	w.config.KeepStale = time.Nanosecond
+	w.serve()
+	remote := func() int {
+		for _, s := range w.server.Status().Services {
+			if s.Name == "app/"+host("reviews") {
+				return s.Remote
+			}
+		}
+		return -1
+	}
+	w.edit("west", "apps.yaml", "nodeName:", "nodeNaem:")
+	w.await("west is expired", func() bool { return w.cluster("west").Expired && remote() == 0 })
+	w.edit("east", "mesh.yaml", "serviceScopeConfigs:", "rootNamespace: istio-system\nserviceScopeConfigs:") // all is looked at again
+	w.write("east", "more.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: more}\n")
+	w.await("west stays expired", func() bool { return w.cluster("west").Expired && remote() == 0 })
+	w.edit("west", "apps.yaml", "nodeNaem:", "nodeName:")
+	w.await("west is back", func() bool { return !w.cluster("west").Expired && remote() == 1 })
 }
 
 // A status without anything to tell has empty lists, not null.

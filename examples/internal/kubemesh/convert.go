@@ -30,6 +30,8 @@ type Config struct {
 	// Compat chooses to repeat what is odd about istiod: a workload without
 	// labels gets every policy of its namespace that has a selector, a network
 	// that one endpoint of a ServiceEntry names is that of those after it, too,
+	// ServiceEntries are never global and read from Home only, as
+	// WorkloadEntries are, pods are on the network of their cluster,
 	// and the HBONE port of a gateway of class istio-east-west is not read.
 	Compat endpoints.Compat
 
@@ -110,11 +112,12 @@ type converter struct {
 
 	trustDomain string // as workloads have it: empty for cluster.local
 	namespaces  map[string]*corev1.Namespace
-	nodes       map[string]endpoints.Locality
+	nodes       map[string]node
 	services    map[string][]*service // by namespace; one for each hostname
 	waypoints   map[string]*waypoint  // by namespace/name
 	policies    *authz.Converted
 	pods        map[string]bool // by namespace/name
+	podNames    map[string]bool // services that are one pod
 	uids        map[string]bool // of workloads
 
 	facts *Facts
@@ -135,6 +138,7 @@ func newConverter(config Config, snapshot *kubefile.Snapshot) (*converter, error
 		namespaces: make(map[string]*corev1.Namespace),
 		services:   make(map[string][]*service),
 		pods:       make(map[string]bool),
+		podNames:   make(map[string]bool),
 		uids:       make(map[string]bool),
 		facts:      new(Facts),
 	}
@@ -168,6 +172,7 @@ func (c *converter) readCluster() {
 		network = ns.Labels[networkLabel]
 	}
 	c.facts.Cluster = endpoints.Cluster{ID: c.config.Cluster, Network: network, TrustDomain: c.trustDomain, Local: c.isHome}
+	c.readMeshNetworks()
 }
 
 // readScope compiles the MeshConfig unless the caller did.

@@ -66,7 +66,7 @@ spec:
 }
 
 func TestFieldsWithoutEffect(t *testing.T) {
-	f := factsOf(t, `
+	s := snapshot(t, `
 apiVersion: v1
 kind: Service
 metadata: {name: s, namespace: app}
@@ -82,8 +82,11 @@ kind: ConfigMap
 metadata: {name: istio, namespace: istio-system}
 data: {meshNetworks: "networks: {far: {endpoints: [{fromCidr: 10.0.0.0/8}]}}"}
 `+pod("p", "10.1.0.1", "labels: {topology.istio.io/network: far}", "", ""))
-	wantWarnings(t, f, "Service app/s: spec.externalIPs: ", "Service app/s: spec.sessionAffinity: ", "ServiceEntry app/e: spec.exportTo: ",
-		"ConfigMap istio-system/istio: data.meshNetworks: ", "Pod app/p: the label topology.istio.io/network: far is not read")
+	wantWarnings(t, convert(t, kubemesh.Config{Cluster: "east", Network: "net"}, s),
+		"Service app/s: spec.externalIPs: ", "Service app/s: spec.sessionAffinity: ", "ServiceEntry app/e: spec.exportTo: ")
+	wantWarnings(t, convert(t, kubemesh.Config{Cluster: "east", Network: "net", Compat: endpoints.Istio}, s),
+		"Service app/s: spec.externalIPs: ", "Service app/s: spec.sessionAffinity: ", "ServiceEntry app/e: spec.exportTo: ",
+		"ConfigMap istio-system/istio: data.meshNetworks: is not read", "Pod app/p: the label topology.istio.io/network: far is not read")
 }
 
 func TestTrustDomain(t *testing.T) {

@@ -10,10 +10,15 @@
 // become services; Gateways of the classes istio-east-west and istio-remote
 // become network gateways, and any Gateway with an address can be a waypoint.
 //
-// istiod reads ServiceEntries, WorkloadEntries, AuthorizationPolicies,
-// PeerAuthentications, GatewayClasses and the MeshConfig from its own cluster
-// only. So a remote cluster is converted with Config.Home set to the Snapshot
-// of istiod's own.
+// istiod reads AuthorizationPolicies, PeerAuthentications, GatewayClasses and
+// the MeshConfig from its own cluster only. So a remote cluster is converted
+// with Config.Home set to the Snapshot of istiod's own.
+//
+// A pod is on the network that its label topology.istio.io/network names, else
+// its Node's label, else meshNetworks' fromCidr, else on its cluster's. Each pod
+// of a global headless Service that has a hostname becomes a service, too, so
+// that it can be addressed by its name from other networks. In none of this
+// istiod does the same: see Config.Compat.
 //
 // Whatever an object says that has no effect is a Warning.
 //

@@ -2,7 +2,9 @@ package kubemesh
 
 import (
 	"net/netip"
+	"strconv"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
@@ -47,6 +49,8 @@ func (c *converter) gateway(g *gatewayv1.Gateway, class string) {
 		HBONEPort:      uint16(listener.Port),
 		SNIPort:        sniPort(g),
 		ServiceAccount: gatewayAccount(g, class),
+		Weight:         c.gatewayWeight(g),
+		Health:         gatewayHealth(g),
 	}
 	if class == eastWestClass && (listener.Port == endpoints.DefaultHBONEPort || c.config.Compat == endpoints.Istio) {
 		fact.HBONEPort = 0 // istiod does not read the port, and names the gateway so
@@ -70,6 +74,33 @@ func (c *converter) gateway(g *gatewayv1.Gateway, class string) {
 		return
 	}
 	c.facts.Gateways = append(c.facts.Gateways, fact)
+}
+
+// weightAnnotation is how much goes through a gateway, compared with others of
+// its network.
+const weightAnnotation = "eastwest-mesh.io/weight"
+
+func (c *converter) gatewayWeight(g *gatewayv1.Gateway) uint32 {
+	text, ok := g.Annotations[weightAnnotation]
+	if !ok {
+		return 0
+	}
+	weight, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || weight == 0 {
+		c.warn("Gateway", g, "the annotation %s: %q is not a number from 1", weightAnnotation, text)
+	}
+	return uint32(weight)
+}
+
+// gatewayHealth reads the condition Programmed, which says that there is
+// something that serves the Gateway.
+func gatewayHealth(g *gatewayv1.Gateway) endpoints.Health {
+	for _, c := range g.Status.Conditions {
+		if c.Type == string(gatewayv1.GatewayConditionProgrammed) && c.Status == metav1.ConditionFalse {
+			return endpoints.Unhealthy
+		}
+	}
+	return endpoints.Healthy
 }
 
 // hboneListener returns the first listener that other networks can use.

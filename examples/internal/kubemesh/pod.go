@@ -21,10 +21,19 @@ const (
 	workloadNameLabel = "service.istio.io/workload-name"
 )
 
+// A node is what pods have from where they run.
+type node struct {
+	locality endpoints.Locality
+	network  string // empty: that of the cluster
+}
+
 func (c *converter) readNodes() {
-	c.nodes = make(map[string]endpoints.Locality, len(c.snapshot.Nodes))
+	c.nodes = make(map[string]node, len(c.snapshot.Nodes))
 	for _, n := range c.snapshot.Nodes {
-		c.nodes[n.Name] = endpoints.Locality{Region: n.Labels[regionLabel], Zone: n.Labels[zoneLabel], Subzone: n.Labels[subzoneLabel]}
+		c.nodes[n.Name] = node{
+			locality: endpoints.Locality{Region: n.Labels[regionLabel], Zone: n.Labels[zoneLabel], Subzone: n.Labels[subzoneLabel]},
+			network:  n.Labels[networkLabel],
+		}
 	}
 }
 
@@ -43,6 +52,9 @@ func (c *converter) convertPods() {
 
 func (c *converter) pod(p *corev1.Pod, slices map[podRef][]*discoveryv1.EndpointSlice) {
 	services := c.servicesOfPod(p, slices)
+	if named := c.podService(p, services); named != nil {
+		services = append(services, named)
+	}
 	w := &endpoints.Workload{
 		UID:            c.config.Cluster + "//Pod/" + p.Namespace + "/" + p.Name,
 		Name:           p.Name,
@@ -60,16 +72,42 @@ func (c *converter) pod(p *corev1.Pod, slices map[podRef][]*discoveryv1.Endpoint
 	if p.Spec.HostNetwork {
 		w.NetworkMode = endpoints.HostNetwork
 	}
-	locality, known := c.nodes[p.Spec.NodeName]
+	node, known := c.nodes[p.Spec.NodeName]
 	if !known && p.Spec.NodeName != "" {
 		c.warn("Pod", p, "its Node %s is not there, so its locality is not known", p.Spec.NodeName)
 	}
-	w.Locality = locality
+	w.Locality = node.locality
+	if c.config.Compat == endpoints.Native { // istiod knows but one network of a cluster
+		w.Network = orDefault(p.Labels[networkLabel], node.network)
+	}
 	setCanonical(w, podWorkloadName(p), p.Labels)
 	c.setTunnel("Pod", p, w, p.Labels, p.Annotations)
 	c.setWorkloadWaypoint("Pod", p, w)
 	w.AuthorizationPolicies = c.policiesOf(p.Namespace, p.Labels)
 	c.addWorkload("Pod", p, w)
+}
+
+// podService returns the service that is one pod of a global headless service,
+// by the name that Kubernetes gives it, so that other networks can address it.
+func (c *converter) podService(p *corev1.Pod, services []*service) *service {
+	if c.config.Compat == endpoints.Istio || p.Spec.Hostname == "" {
+		return nil
+	}
+	for _, s := range services {
+		if !s.headless || s.fact.Name != p.Spec.Subdomain || s.fact.Scope != endpoints.ScopeGlobal {
+			continue
+		}
+		named := *s
+		named.fact = s.fact.ForPod(p.Spec.Hostname)
+		if c.podNames[named.fact.Key()] {
+			c.warn("Pod", p, "another pod has its hostname %s and subdomain %s", p.Spec.Hostname, p.Spec.Subdomain)
+		} else {
+			c.podNames[named.fact.Key()] = true
+			c.facts.Services = append(c.facts.Services, named.fact)
+		}
+		return &named
+	}
+	return nil
 }
 
 func podHealth(p *corev1.Pod) endpoints.Health {

@@ -17,6 +17,7 @@ type service struct {
 	fact       *endpoints.Service
 	kubernetes bool // a Service, not a host of a ServiceEntry
 	source     metav1.Object
+	headless   bool // so that its pods may have names of their own
 	selector   map[string]string
 	ports      []portName // as fact.Ports
 }
@@ -54,7 +55,7 @@ func (c *converter) convertServices() {
 		}
 		all = append(all, c.kubernetesService(s))
 	}
-	if c.isHome {
+	if c.readsEntries() {
 		for _, s := range c.snapshot.ServiceEntries {
 			all = append(all, c.serviceEntry(s)...)
 		}
@@ -74,11 +75,12 @@ func (c *converter) kubernetesService(s *corev1.Service) *service {
 		IPFamilies:    ipFamilies(s.Spec.IPFamilies),
 		LoadBalancing: c.serviceLoadBalancing(s),
 		Canonical:     true,
-		Scope:         c.scopeOf(s),
+		Scope:         c.scopeOf(s, c.hostname(s.Name, s.Namespace)),
 		Created:       s.CreationTimestamp.Time,
 	}
 	c.bindWaypoint("Service", s, fact)
-	out := &service{fact: fact, kubernetes: true, source: s, selector: s.Spec.Selector}
+	out := &service{fact: fact, kubernetes: true, source: s, selector: s.Spec.Selector,
+		headless: s.Spec.ClusterIP == corev1.ClusterIPNone}
 	for _, p := range s.Spec.Ports {
 		// UDP ports are told, too: istiod does not leave them out.
 		fact.Ports = append(fact.Ports, endpoints.Port{
@@ -118,15 +120,16 @@ func ipFamilies(families []corev1.IPFamily) endpoints.IPFamilies {
 	return endpoints.IPv6Only
 }
 
-func (c *converter) scopeOf(s *corev1.Service) endpoints.Scope {
-	labels, _ := c.labelsOf(s.Namespace)
+func (c *converter) scopeOf(o metav1.Object, host string) endpoints.Scope {
+	namespace := o.GetNamespace()
+	labels, _ := c.labelsOf(namespace)
 	decided := c.config.Scope.Evaluate(scope.Object{
-		Namespace: s.Namespace, Name: s.Name, Labels: s.Labels,
-		NamespaceKnown: c.namespaces[s.Namespace] != nil, NamespaceLabels: labels,
-		Host: c.hostname(s.Name, s.Namespace),
+		Namespace: namespace, Name: o.GetName(), Labels: o.GetLabels(),
+		NamespaceKnown: c.namespaces[namespace] != nil, NamespaceLabels: labels,
+		Host: host,
 	})
-	if c.namespaces[s.Namespace] == nil {
-		c.warn("Service", s, "its Namespace is not there, so it cannot be global")
+	if _, ok := o.(*corev1.Service); ok && c.namespaces[namespace] == nil {
+		c.warn("Service", o, "its Namespace is not there, so it cannot be global")
 	}
 	if decided == scope.Global {
 		return endpoints.ScopeGlobal

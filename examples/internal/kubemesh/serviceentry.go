@@ -51,6 +51,9 @@ func (c *converter) serviceEntryHost(s *kubefile.ServiceEntry, host string, visi
 		Visibility: visibility,
 		Created:    s.CreationTimestamp.Time,
 	}
+	if c.config.Compat == endpoints.Native { // in istiod it never is global
+		fact.Scope = c.scopeOf(s, host)
+	}
 	c.bindWaypoint("ServiceEntry", s, fact)
 	out := &service{fact: fact, source: s, selector: s.Spec.WorkloadSelector.GetLabels()}
 	for _, p := range s.Spec.Ports {

@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/yaml"
 
+	"github.com/eastwest-mesh/eastwest/endpoints"
 	"github.com/eastwest-mesh/eastwest/examples/internal/kubefile"
 )
 
@@ -22,6 +22,9 @@ func (c *converter) unused() {
 		}
 	}
 	for _, p := range c.snapshot.Pods {
+		if c.config.Compat == endpoints.Native {
+			break
+		}
 		if network, ok := p.Labels[networkLabel]; ok && network != c.facts.Cluster.Network {
 			c.warn("Pod", p, "the label %s: %s is not read: a pod is on the network of its cluster, %q", networkLabel, network, c.facts.Cluster.Network)
 		}
@@ -38,16 +41,6 @@ func (c *converter) unusedOfIstio() {
 			c.warn("ServiceEntry", s, "spec.exportTo: has no effect in ambient mode; the MeshConfig's serviceEntryVisibility has")
 		}
 	}
-	for _, m := range c.snapshot.ConfigMaps {
-		var networks struct {
-			Networks map[string]any `json:"networks"`
-		}
-		if text := m.Data["meshNetworks"]; m.Name == "istio" && text != "" {
-			if err := yaml.Unmarshal([]byte(text), &networks); err != nil || len(networks.Networks) > 0 {
-				c.warn("ConfigMap", m, "data.meshNetworks: is not read: networks come from the label %s", networkLabel)
-			}
-		}
-	}
 }
 
 // unread tells of kinds that are read from the control plane's own cluster
@@ -56,12 +49,16 @@ func (c *converter) unread() {
 	if c.isHome {
 		return
 	}
+	entries := 1
+	if c.readsEntries() {
+		entries = 0
+	}
 	for _, kind := range []struct {
 		name  string
 		count int
 	}{
-		{"ServiceEntries", len(c.snapshot.ServiceEntries)},
-		{"WorkloadEntries", len(c.snapshot.WorkloadEntries)},
+		{"ServiceEntries", entries * len(c.snapshot.ServiceEntries)},
+		{"WorkloadEntries", entries * len(c.snapshot.WorkloadEntries)},
 		{"AuthorizationPolicies", len(c.snapshot.AuthorizationPolicies)},
 		{"PeerAuthentications", len(c.snapshot.PeerAuthentications)},
 		{"GatewayClasses", len(c.snapshot.GatewayClasses)},

@@ -11,10 +11,13 @@ import (
 	"github.com/eastwest-mesh/eastwest/examples/internal/kubefile"
 )
 
-// convertWorkloadEntries converts the virtual machines of the control plane's
-// own cluster.
+// readsEntries reports whether ServiceEntries and WorkloadEntries are read.
+// istiod reads those of its own cluster only.
+func (c *converter) readsEntries() bool { return c.isHome || c.config.Compat == endpoints.Native }
+
+// convertWorkloadEntries converts virtual machines.
 func (c *converter) convertWorkloadEntries() {
-	if !c.isHome {
+	if !c.readsEntries() {
 		return
 	}
 	for _, e := range c.snapshot.WorkloadEntries {
@@ -55,7 +58,7 @@ func (c *converter) workloadEntry(e *kubefile.WorkloadEntry) {
 // convertServiceEntryEndpoints converts the endpoints in ServiceEntries. A
 // ServiceEntry to be resolved by DNS that has none stands for its hosts.
 func (c *converter) convertServiceEntryEndpoints() {
-	if !c.isHome {
+	if !c.readsEntries() {
 		return
 	}
 	bySource := make(map[metav1.Object][]*service)
