@@ -42,6 +42,7 @@ var importTable = []rule{
 	{"endpoints", nil},
 	{"endpoints/wds", []string{"endpoints", "google.golang.org/protobuf"}},
 	{"endpoints/eds", []string{"endpoints", "google.golang.org/protobuf"}},
+	{"endpoints/mcs", []string{"endpoints"}},
 	{"endpoints/xds", []string{"google.golang.org/grpc", "google.golang.org/protobuf"}},
 	{"dnsproxy", []string{"github.com/miekg/dns", "golang.org/x/net/ipv4", "golang.org/x/net/ipv6", "golang.org/x/sys"}},
 	{"dnsproxy/nds", []string{"dnsproxy", "google.golang.org/protobuf"}},
