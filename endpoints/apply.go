@@ -124,7 +124,7 @@ func (m *Mesh) setService(c *cluster, key string, f serviceFact) {
 	s.setCopy(c.ID, f.full)
 	d := m.dirt.service(s)
 	d.entry = true
-	if old == nil || f.full == nil || old.Scope != f.full.Scope {
+	if old == nil || f.full == nil || old.Scope != f.full.Scope || !slices.Equal(old.Refused, f.full.Refused) {
 		d.full = true
 	}
 }

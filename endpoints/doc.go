@@ -38,10 +38,17 @@
 // With [Istio] chosen as [Compat], views show instead what istiod shows: names, identities and capacities
 // included.
 //
+// # Single pods
+//
+// The pods of a headless service have addresses that mean nothing on other networks. A cluster that tells of
+// [Service.ForPod] for them gives them names that do: each is a service of one backend, with an address from
+// Config.VIPs where the client's cluster has no such pod. Package mcs has such names, and services, for what
+// is exported by the Multi-Cluster Services API.
+//
 // # What it does not do
 //
 // It does not read Kubernetes, talk to anyone, or decide what is global: facts come with a Scope. It does
 // not choose an endpoint. It starts no goroutine and keeps no timer: that a cluster is stale must be said
-// ([Mesh.SetStale]). Single pods and headless services of other networks cannot be addressed one by one.
-// Views for sidecars hold what Envoy needs, but not in Envoy's form.
+// ([Mesh.SetStale]), and when time has passed ([Mesh.Expire]). Views for sidecars hold what Envoy needs, but
+// not in Envoy's form.
 package endpoints

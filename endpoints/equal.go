@@ -17,6 +17,7 @@ func (s *Service) Equal(o *Service) bool {
 		slices.Equal(s.Addresses, o.Addresses) &&
 		slices.Equal(s.Ports, o.Ports) &&
 		slices.Equal(s.SubjectAltNames, o.SubjectAltNames) &&
+		slices.Equal(s.Refused, o.Refused) &&
 		s.LoadBalancing.equal(o.LoadBalancing) &&
 		equalTo(s.Waypoint, o.Waypoint) &&
 		slices.Equal(s.WeightedWaypoints, o.WeightedWaypoints) &&

@@ -4,5 +4,5 @@ package endpoints
 func StateSize(m *Mesh) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.clusters) + len(m.services) + len(m.fronts) + len(m.vips.hosts)
+	return len(m.clusters) + len(m.services) + len(m.fronts) + len(m.vips.hosts) + len(m.kinds.byHash)
 }

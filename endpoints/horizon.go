@@ -154,7 +154,8 @@ func (h *horizon) workloads(m *Mesh, merged *Service, c Client) []*packed {
 		shares := split(p.capacity(want.allowAll), h.fronts)
 		for j, g := range h.fronts {
 			at := j*len(h.places) + i
-			w := &packed{uid: h.names[at], nameLen: uint16(len(h.names[at])), weighed: true, capacity: shares[j]}
+			w := &packed{uid: h.names[at], weighed: true, capacity: shares[j]}
+			w.setOwn(w.uid, nil)
 			h.finishWorkload(m.config.Compat, p, w)
 			if last != nil {
 				w.kind = last[at].kind

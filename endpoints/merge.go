@@ -57,7 +57,7 @@ func (m *Mesh) merge(s *serviceState, c Client) *Service {
 		own.Scope = ScopeLocal
 		return &own
 	}
-	global := s.globals()
+	global := s.visibles(c.Cluster)
 	if len(global) == 0 {
 		return nil
 	}
@@ -121,7 +121,7 @@ func (m *Mesh) unionSANs(s *serviceState, copies []serviceCopy, c Client) []stri
 		}
 	}
 	for k, g := range s.groups {
-		if k.network == c.Network || !s.exports(k.cluster) {
+		if k.network == c.Network || !s.visible(k.cluster, c.Cluster) {
 			continue
 		}
 		for _, id := range g.identities {

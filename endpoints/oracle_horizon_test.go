@@ -146,7 +146,7 @@ func (w *world) horizon(c endpoints.Client, services map[string]*endpoints.Servi
 			continue
 		}
 		parts := make(map[worldPart][]*endpoints.Workload)
-		for _, wl := range w.backends(key) {
+		for _, wl := range w.backends(key, c.Cluster) {
 			p := worldPart{network: wl.Network, cluster: wl.Cluster}
 			if w.compat == endpoints.Istio {
 				p.cluster = ""

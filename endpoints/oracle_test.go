@@ -104,12 +104,13 @@ func elide(td string) string {
 	return td
 }
 
-// copies returns the copies of a service that are global, or all, by cluster.
-func (w *world) copies(key string, global bool) map[string]*endpoints.Service {
+// copies returns the copies of a service that are global and that a cluster accepts, or all, by cluster.
+func (w *world) copies(key string, global bool, to ...string) map[string]*endpoints.Service {
 	out := make(map[string]*endpoints.Service)
 	for id, c := range w.clusters {
 		s := c.services[key]
-		if s == nil || global && s.Scope != endpoints.ScopeGlobal {
+		refused := func(id string) bool { return s != nil && slices.Contains(s.Refused, id) }
+		if s == nil || global && s.Scope != endpoints.ScopeGlobal || slices.ContainsFunc(to, refused) {
 			continue
 		}
 		full := *s
@@ -122,11 +123,11 @@ func (w *world) copies(key string, global bool) map[string]*endpoints.Service {
 	return out
 }
 
-// backends returns the workloads that clusters which have a service as global have behind it.
-func (w *world) backends(key string) []*endpoints.Workload {
+// backends returns the workloads that clusters which have a service as global have behind it, as a cluster sees it.
+func (w *world) backends(key, to string) []*endpoints.Workload {
 	var all []*endpoints.Workload
 	for _, id := range w.ids() {
-		if w.copies(key, true)[id] == nil {
+		if w.copies(key, true, to)[id] == nil {
 			continue
 		}
 		for _, uid := range slices.Sorted(maps.Keys(w.clusters[id].workloads)) {
@@ -192,7 +193,7 @@ func (w *world) merged(c endpoints.Client, key string) *endpoints.Service {
 		alone.Scope = endpoints.ScopeLocal
 		return &alone
 	}
-	global := w.copies(key, true)
+	global := w.copies(key, true, c.Cluster)
 	if len(global) == 0 {
 		return nil
 	}
@@ -239,7 +240,7 @@ func (w *world) sans(c endpoints.Client, key string, global map[string]*endpoint
 			names[n] = true
 		}
 	}
-	for _, wl := range w.backends(key) {
+	for _, wl := range w.backends(key, c.Cluster) {
 		switch {
 		case wl.Network == c.Network:
 		case w.compat == endpoints.Istio:
@@ -270,7 +271,7 @@ func (w *world) shown(c endpoints.Client, services map[string]*endpoints.Service
 	}
 	own := wl.Cluster == c.Cluster
 	wl.Services = slices.DeleteFunc(wl.Services, func(p endpoints.ServicePorts) bool {
-		exported := w.copies(p.Service, true)[wl.Cluster] != nil
+		exported := w.copies(p.Service, true, c.Cluster)[wl.Cluster] != nil
 		seen := services[p.Service]
 		switch {
 		case c.Role != endpoints.GatewayRole && own:

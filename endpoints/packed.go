@@ -59,14 +59,7 @@ func newKind(shape *Workload) *kind {
 // pack packs a workload of a kind.
 func pack(k *kind, w *Workload) *packed {
 	p := &packed{kind: k, uid: w.UID, health: w.Health}
-	if len(w.Addresses) > 1 || len(w.Name) > math.MaxUint16 || !strings.HasSuffix(w.UID, w.Name) {
-		p.own = &own{w.Name, w.Addresses}
-	} else {
-		p.nameLen = uint16(len(w.Name))
-		if len(w.Addresses) == 1 {
-			p.addr = w.Addresses[0]
-		}
-	}
+	p.setOwn(w.Name, w.Addresses)
 	if w.Node != "" {
 		p.node = unique.Make(w.Node)
 	}
@@ -74,6 +67,18 @@ func pack(k *kind, w *Workload) *packed {
 		p.weighed, p.capacity = true, *w.Capacity
 	}
 	return p
+}
+
+// setOwn sets what of a workload is its own, however long it is.
+func (p *packed) setOwn(name string, addresses []netip.Addr) {
+	if len(addresses) > 1 || len(name) > math.MaxUint16 || !strings.HasSuffix(p.uid, name) {
+		p.own = &own{name, addresses}
+		return
+	}
+	p.nameLen = uint16(len(name))
+	if len(addresses) == 1 {
+		p.addr = addresses[0]
+	}
 }
 
 // unpack returns the workload, as one piece of memory.

@@ -151,7 +151,7 @@ func (p *publisher) update(v *sharedView, everything bool) {
 	last := v.current.Load()
 	u := &update{
 		publisher: p, view: v, client: v.client, all: everything,
-		services: last.snapshot.services.Edit(), workloads: last.snapshot.workloads.Edit(),
+		services: last.services.Edit(), workloads: last.workloads.Edit(),
 	}
 	u.allServices()
 	u.allWorkloads()
@@ -159,9 +159,7 @@ func (p *publisher) update(v *sharedView, everything bool) {
 		u.gateways()
 	}
 	if u.changed {
-		next := &Snapshot{last.snapshot.version + 1, u.services.Map(), u.workloads.Set()}
-		v.current.Store(&viewState{next, make(chan struct{})})
-		close(last.next)
+		v.advance(&Snapshot{last.version + 1, u.services.Map(), u.workloads.Set()})
 	}
 }
 
@@ -328,7 +326,7 @@ func (u *update) horizonOf(s *serviceState, k horizonKey) {
 	}
 	h := u.horizon(s, k)
 	var shown []*packed
-	if merged := u.seen(s.key); merged != nil && merged.Scope == ScopeGlobal {
+	if merged := u.seen(s.key); merged != nil && merged.Scope == ScopeGlobal && (u.mesh.config.Compat == Istio || s.visible(k.cluster, u.client.Cluster)) {
 		shown = h.workloads(u.mesh, merged, u.client)
 	}
 	for _, w := range shown {
@@ -398,7 +396,7 @@ func (u *update) backs(cluster, service string) bool {
 	}
 	exported := false
 	if s := u.mesh.services[service]; s != nil {
-		exported = s.exports(cluster)
+		exported = s.visible(cluster, u.client.Cluster)
 	}
 	if u.mesh.config.Compat == Istio && u.client.Role != GatewayRole {
 		return exported // istiod does not ask whether the client's cluster agrees

@@ -53,6 +53,32 @@ func TestScope(t *testing.T) {
 	}
 }
 
+// TestBothSides: a service is seen in a cluster only if its own exports it and that one accepts it.
+func TestBothSides(t *testing.T) {
+	m := newMesh(t, endpoints.Config{}, "east", "west", "south")
+	refusedBy := func(clusters ...string) func(*endpoints.Service) {
+		return func(s *endpoints.Service) { s.Refused = clusters }
+	}
+	tell := func(refused ...string) {
+		apply(t, m, endpoints.Change{Cluster: "west", Services: []*endpoints.Service{service("10.92.0.1", refusedBy(refused...))},
+			Workloads: []*endpoints.Workload{pod("west", "a")}})
+	}
+	sees := func(cluster string) int { return len(describe(t, m, node(cluster+"-net", cluster))) }
+	for _, step := range []struct {
+		refused     []string
+		east, south int // lines of what is seen
+	}{{nil, 2, 2}, {[]string{"south"}, 2, 0}, {[]string{"east", "south"}, 0, 0}, {[]string{"east"}, 0, 2}} {
+		tell(step.refused...)
+		if east, south := sees("east"), sees("south"); east != step.east || south != step.south || sees("west") != 2 {
+			t.Errorf("refused by %v: east sees %d, south %d, west itself %d", step.refused, east, south, sees("west"))
+		}
+	}
+	err := m.Apply(endpoints.Change{Cluster: "west", Services: []*endpoints.Service{service("", refusedBy("west"))}})
+	if err == nil {
+		t.Error("a cluster refuses what it exports")
+	}
+}
+
 // TestGatewayView: a gateway sees global services, their waypoints, what backs these on its network, and
 // nothing else.
 func TestGatewayView(t *testing.T) {

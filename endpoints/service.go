@@ -32,6 +32,9 @@ type Service struct {
 	// What follows is not on the wire.
 
 	Scope Scope
+	// Refused are the clusters, sorted, that do not accept the service although its own exports it: their
+	// clients do not see this copy of it.
+	Refused []string
 	// Instance says that it is one backend of another service, known by a name of its own: see ForPod.
 	// Clients of a cluster that has it see that cluster's alone.
 	Instance bool

@@ -57,6 +57,22 @@ func (s *serviceState) exports(cluster string) bool {
 	return c != nil && c.Scope == ScopeGlobal
 }
 
+// visible reports whether clients of a cluster see another one's copy, and its backends: it exports them, and
+// they accept it.
+func (s *serviceState) visible(cluster, to string) bool {
+	c := s.copyOf(cluster)
+	return c != nil && c.visible(to)
+}
+
+func (s *Service) visible(to string) bool {
+	return s.Scope == ScopeGlobal && !slices.Contains(s.Refused, to)
+}
+
+// visibles returns the copies that clients of a cluster see.
+func (s *serviceState) visibles(to string) []serviceCopy {
+	return slices.DeleteFunc(s.globals(), func(c serviceCopy) bool { return !c.visible(to) })
+}
+
 // globals returns the copies that are global.
 func (s *serviceState) globals() []serviceCopy {
 	var global []serviceCopy

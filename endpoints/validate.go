@@ -200,6 +200,9 @@ func checkService(cluster string, s *Service) error {
 	c.enum("Visibility", uint8(s.Visibility), uint8(VisibleNamespace))
 	c.enum("Scope", uint8(s.Scope), uint8(ScopeGlobal))
 	c.text("SubjectAltNames", s.SubjectAltNames...)
+	if cluster != "" && slices.Contains(s.Refused, cluster) {
+		c.fail("Refused", "the cluster that tells of it cannot refuse it")
+	}
 	c.loadBalancing(s.LoadBalancing)
 	c.gateway("Waypoint", s.Waypoint)
 	for i := range s.WeightedWaypoints {

@@ -47,13 +47,36 @@ type sharedView struct {
 	users     int
 	gateways  []string // names of the workloads that stand for gateways
 	waypoints waypointUsers
-	current   atomic.Pointer[viewState]
+	current   atomic.Pointer[Snapshot]
+
+	mu   sync.Mutex
+	next chan struct{} // closed when there is a newer state; nil: nobody waits
 }
 
-// A viewState is a state of a view, and how to learn that there is a newer one.
-type viewState struct {
-	snapshot *Snapshot
-	next     chan struct{}
+// advance makes a state the current one, and wakes those who wait for it.
+func (v *sharedView) advance(s *Snapshot) {
+	v.current.Store(s)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.next != nil {
+		close(v.next)
+		v.next = nil
+	}
+}
+
+// after returns what is closed when there is a newer state than s.
+func (v *sharedView) after(s *Snapshot) <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.next == nil {
+		v.next = make(chan struct{})
+	}
+	next := v.next
+	if v.current.Load() != s { // there is one already
+		close(next)
+		v.next = nil
+	}
+	return next
 }
 
 // View returns the view of a client. The caller closes it. A view takes memory for as long as it is open: do
@@ -64,7 +87,7 @@ func (m *Mesh) View(c Client) *View {
 	v := m.views[c]
 	if v == nil {
 		v = &sharedView{client: c, waypoints: make(waypointUsers)}
-		v.current.Store(&viewState{&Snapshot{}, make(chan struct{})})
+		v.current.Store(&Snapshot{})
 		m.views[c] = v
 		m.build(v)
 	}
@@ -76,7 +99,7 @@ func (m *Mesh) View(c Client) *View {
 func (v *View) Client() Client { return v.shared.client }
 
 // Snapshot returns the current state, after Close the last one. It never blocks.
-func (v *View) Snapshot() *Snapshot { return v.shared.current.Load().snapshot }
+func (v *View) Snapshot() *Snapshot { return v.shared.current.Load() }
 
 // Watch yields what is in the view (all of it, or the difference to since if that is not nil) and then each
 // change, until ctx is done, or the view is closed and its last state was yielded. Changes that happen
@@ -88,17 +111,17 @@ func (v *View) Watch(ctx context.Context, since *Snapshot) iter.Seq2[*Snapshot, 
 		for first := true; ctx.Err() == nil; first = false {
 			last := v.isClosed() // then this is what there is to see
 			state := v.shared.current.Load()
-			if d := state.snapshot.Since(since); first || !d.Empty() {
-				if !yield(state.snapshot, d) {
+			if d := state.Since(since); first || !d.Empty() {
+				if !yield(state, d) {
 					return
 				}
 			}
 			if last {
 				return
 			}
-			since = state.snapshot
+			since = state
 			select {
-			case <-state.next:
+			case <-v.shared.after(state):
 			case <-v.closed:
 			case <-ctx.Done():
 			}
@@ -178,9 +201,10 @@ func (s *Snapshot) Since(old *Snapshot) Delta {
 	}
 	var d Delta
 	pmap.Diff(old.services, s.services, func(x pmap.Change[string, *Service]) {
-		if x.New == nil {
+		switch {
+		case x.New == nil:
 			d.Removed = append(d.Removed, x.Key)
-		} else {
+		case !x.New.Equal(x.Old): // it may have changed and changed back
 			d.Upserts = append(d.Upserts, Resource{Service: x.New})
 		}
 	})
@@ -188,7 +212,7 @@ func (s *Snapshot) Since(old *Snapshot) Delta {
 		switch {
 		case now == nil:
 			d.Removed = append(d.Removed, old.uid)
-		case !now.equal(old): // states that are not of one view may have equal ones
+		case !now.equal(old):
 			d.Upserts = append(d.Upserts, Resource{Workload: now.unpack()})
 		}
 	})

@@ -112,6 +112,7 @@ func TestAgainstProtobuf(t *testing.T) {
 			r.Service = new(endpoints.Service)
 			f.fill(reflect.ValueOf(r.Service).Elem())
 			r.Service.Namespace, r.Service.Hostname = "ns", "host"
+			r.Service.Instance, r.Service.Refused = false, nil // not on the wire
 		} else {
 			r.Workload = new(endpoints.Workload)
 			f.fill(reflect.ValueOf(r.Workload).Elem())
