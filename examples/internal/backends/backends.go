@@ -139,6 +139,9 @@ func (c *Chooser) targets(s *endpoints.ServiceEntry, port endpoints.Port) []lb.T
 			targetPort = p.TargetPort
 		}
 		w := e.Workload
+		if w.NetworkGateway != nil && len(w.Addresses) == 0 {
+			targetPort = port.ServicePort // who is behind the gateway knows its own
+		}
 		if targetPort == 0 || !c.cfg.Usable(w) {
 			continue
 		}

@@ -112,6 +112,10 @@ func TestPick(t *testing.T) {
 		{"the port that a pod has", Config{}, service(), []*endpoints.Workload{workload("a", port(9090)), workload("b", port(0))}, "a:9090 b:8080"},
 		{"a named port that only some have", Config{}, service(func(s *endpoints.Service) { s.Ports[0].TargetPort = 0 }),
 			[]*endpoints.Workload{workload("a", port(9090)), workload("b", noPorts)}, "a:9090"},
+		{"a named port behind a gateway", Config{}, service(func(s *endpoints.Service) { s.Ports[0].TargetPort = 0 }),
+			[]*endpoints.Workload{workload("c", there, port(0), func(w *endpoints.Workload) {
+				w.Addresses, w.NetworkGateway = nil, &endpoints.GatewayAddress{Namespace: "istio-system", Hostname: "ew", Port: 15008}
+			})}, "c:80"},
 		{"no endpoints", Config{}, service(), nil, "no target"},
 		{"only those that can be reached", Config{Usable: func(w *endpoints.Workload) bool { return w.Network == "here" }}, service(),
 			[]*endpoints.Workload{workload("a"), workload("c", there)}, "a:8080"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
@@ -18,7 +19,8 @@ type plan struct {
 	next     map[string]*cluster // all of them
 	affected []string            // those that may have changed, the own one first
 	policies []xds.Resource      // if the own one is affected
-	moved    []string            // hosts that now have other virtual addresses
+	imports  kubemesh.Imports
+	moved    []string // hosts that now have other virtual addresses
 }
 
 // adopt makes snapshots the state of all clusters, of which those that are
@@ -44,7 +46,11 @@ func (c *clusters) prepare(snapshots map[string]*kubefile.Snapshot, affected []s
 	if err := checkTrustDomain(home, c.cfg.Authority); err != nil {
 		return nil, err
 	}
-	facts, err := c.convert(snapshots, affected)
+	imports := kubemesh.NewImports(snapshots)
+	if !reflect.DeepEqual(imports, c.imports) {
+		affected = c.order(snapshots)
+	}
+	facts, err := c.convert(snapshots, imports, affected)
 	if err != nil {
 		return nil, err
 	}
@@ -55,11 +61,11 @@ func (c *clusters) prepare(snapshots map[string]*kubefile.Snapshot, affected []s
 	}
 	if len(moved) > 0 {
 		affected = c.order(snapshots)
-		if facts, err = c.convert(snapshots, affected); err != nil {
+		if facts, err = c.convert(snapshots, imports, affected); err != nil {
 			return nil, err
 		}
 	}
-	p := &plan{next: maps.Clone(c.known), affected: affected, moved: moved}
+	p := &plan{next: maps.Clone(c.known), affected: affected, moved: moved, imports: imports}
 	if p.policies, err = encodePolicies(facts[c.cfg.Cluster]); err != nil {
 		return nil, err
 	}
@@ -77,6 +83,9 @@ func (c *clusters) prepare(snapshots map[string]*kubefile.Snapshot, affected []s
 func (c *clusters) publish(p *plan) {
 	// Who hears of a workload may ask for its certificate at once.
 	c.places.Store(newPlaces(p.next))
+	c.mu.Lock()
+	c.imports = p.imports
+	c.mu.Unlock()
 	c.forget(p.moved)
 	// A policy must be known before the workloads that it protects, and until
 	// they are gone.
@@ -92,15 +101,15 @@ func (c *clusters) publish(p *plan) {
 
 // convert makes facts of the snapshots of some clusters. Nothing but virtual
 // addresses is changed by it.
-func (c *clusters) convert(snapshots map[string]*kubefile.Snapshot, names []string) (map[string]*kubemesh.Facts, error) {
+func (c *clusters) convert(snapshots map[string]*kubefile.Snapshot, imports kubemesh.Imports, names []string) (map[string]*kubemesh.Facts, error) {
 	facts := map[string]*kubemesh.Facts{}
 	home := snapshots[c.cfg.Cluster]
+	scopes, err := c.readScopes(snapshots)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range names {
-		evaluator, err := exportedAndAccepted(snapshots[name], home)
-		if err != nil {
-			return nil, err
-		}
-		cfg := kubemesh.Config{Cluster: name, Home: home, Compat: c.cfg.Compat, Scope: evaluator, VIPs: c.vips.as(name)}
+		cfg := kubemesh.Config{Cluster: name, Home: home, Compat: c.cfg.Compat, Scope: scopes.exports(name), Accepts: scopes.accepts(name), Imports: imports, VIPs: c.vips.as(name)}
 		if name == c.cfg.Cluster {
 			cfg.Network = c.cfg.Network
 		}

@@ -1,6 +1,7 @@
 package istiod
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -29,6 +30,8 @@ type clusters struct {
 	// writes.
 	mu    sync.Mutex
 	known map[string]*cluster // by name
+	// imports are what clusters export to each other.
+	imports kubemesh.Imports
 }
 
 // A cluster is the last good state of a directory, and what is wrong with it.
@@ -124,7 +127,7 @@ func (c *clusters) take(n news) {
 		snapshots := c.snapshots()
 		snapshots[n.cluster] = n.snapshot
 		affected := []string{n.cluster}
-		if n.cluster == c.cfg.Cluster {
+		if before := c.known[n.cluster]; n.cluster == c.cfg.Cluster || before == nil || !sameMesh(before.snapshot, n.snapshot) {
 			affected = c.order(snapshots) // its MeshConfig counts for all
 		}
 		err = c.adopt(snapshots, affected)
@@ -132,6 +135,13 @@ func (c *clusters) take(n news) {
 	if err != nil {
 		c.setStale(n.cluster, err)
 	}
+}
+
+func sameMesh(a, b *kubefile.Snapshot) bool {
+	if a.Mesh == nil || b.Mesh == nil {
+		return a.Mesh == b.Mesh
+	}
+	return bytes.Equal(a.Mesh.Text, b.Mesh.Text)
 }
 
 func (c *clusters) snapshots() map[string]*kubefile.Snapshot {

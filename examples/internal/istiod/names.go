@@ -9,6 +9,7 @@ import (
 	"github.com/eastwest-mesh/eastwest/dnsproxy"
 	"github.com/eastwest-mesh/eastwest/dnsproxy/nds"
 	"github.com/eastwest-mesh/eastwest/endpoints"
+	"github.com/eastwest-mesh/eastwest/endpoints/mcs"
 )
 
 // nameTable encodes the names that clients of a namespace may resolve.
@@ -64,7 +65,8 @@ func nameOf(s *endpoints.Service, network string) dnsproxy.Service {
 
 		PublishNotReady: s.LoadBalancing != nil && s.LoadBalancing.HealthPolicy == endpoints.AllowAll,
 	}
-	if strings.HasPrefix(s.Hostname, s.Name+"."+s.Namespace+".svc.") {
+	imported := strings.HasSuffix(s.Hostname, ".svc."+mcs.Domain)
+	if strings.HasPrefix(s.Hostname, s.Name+"."+s.Namespace+".svc.") && !imported { // short names are for the cluster's own
 		name.Registry, name.ShortName = dnsproxy.Kubernetes, s.Name
 	}
 	return name

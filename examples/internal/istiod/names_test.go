@@ -116,6 +116,23 @@ serviceScopeConfigs:`)
 		"reviews.app.svc.cluster.local reviews [10.92.0.10]")
 	w.awaitNames(app, slices.Concat(kubernetes, private, both)...)
 
+	// What west exports has one address in both clusters, and no short name.
+	export := "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\nmetadata: {name: reviews, namespace: app}\n"
+	w.write("west", "export.yaml", export)
+	imported := []string{"reviews.app.svc.clusterset.local  [VIP]"}
+	w.awaitNames(app, slices.Concat(kubernetes, private, both, imported)...)
+	w.awaitNames(w.names(Caller{Cluster: "west", Namespace: "app", ServiceAccount: "client"}, "sidecar", ""),
+		"db-0.db.app.svc.cluster.local db-0.db [VIP]",
+		"db.app.svc.cluster.local db [VIP]",
+		"ratings.app.svc.cluster.local ratings [10.92.0.14]",
+		"reviews.app.svc.cluster.local reviews [10.92.0.10]",
+		"reviews.app.svc.clusterset.local  [VIP]")
+	if st := w.server.Status(); len(st.Exports) != 1 || st.Exports[0].Cluster != "west" || st.Exports[0].Conditions[0].Status != "True" {
+		t.Errorf("exports: %+v", st.Exports)
+	}
+	w.write("west", "export.yaml", "# withdrawn\n")
+	w.awaitNames(app, slices.Concat(kubernetes, private, both)...)
+
 	w.edit("east", "headless.yaml", "10.1.0.20", "10.1.0.21")
 	kubernetes[0], kubernetes[1] = strings.Replace(kubernetes[0], ".20", ".21", 1), strings.Replace(kubernetes[1], ".20", ".21", 1)
 	w.awaitNames(app, slices.Concat(kubernetes, private, both)...)

@@ -16,6 +16,7 @@ type Status struct {
 	Clusters  []ClusterStatus  `json:"clusters"`
 	Services  []ServiceStatus  `json:"services"`
 	Conflicts []ConflictStatus `json:"conflicts"` // what clusters disagree about
+	Exports   []ExportStatus   `json:"exports"`   // by the Multi-Cluster Services API
 	Problems  []string         `json:"problems"`  // of the mesh as a whole
 	Clients   []ClientStatus   `json:"clients"`
 }
@@ -51,6 +52,21 @@ type ConflictStatus struct {
 	Rule    string            `json:"rule"`
 }
 
+// ExportStatus is the status of a cluster's ServiceExport.
+type ExportStatus struct {
+	Service    string            `json:"service"` // namespace/name
+	Cluster    string            `json:"cluster"`
+	Conditions []ConditionStatus `json:"conditions"`
+}
+
+// ConditionStatus is a condition as KEP-1645 has it.
+type ConditionStatus struct {
+	Type    string `json:"type"`
+	Status  string `json:"status"`
+	Reason  string `json:"reason"`
+	Message string `json:"message,omitempty"`
+}
+
 // ClientStatus is a proxy that is connected.
 type ClientStatus struct {
 	Node      string    `json:"node"`
@@ -68,6 +84,7 @@ func (s *Server) Status() Status {
 		Clusters:  s.clusterStatus(),
 		Services:  s.serviceStatus(),
 		Conflicts: []ConflictStatus{},
+		Exports:   s.clusters.exportStatus(),
 		Problems:  []string{},
 		Clients:   s.clientStatus(),
 	}
@@ -103,6 +120,23 @@ func (s *Server) clusterStatus() []ClusterStatus {
 		cs := ClusterStatus{Name: c.ID, Network: c.Network, Services: c.Services, Workloads: c.Workloads, Gateways: c.Gateways, Expired: c.Expired}
 		s.clusters.describe(&cs)
 		all = append(all, cs)
+	}
+	return all
+}
+
+func (c *clusters) exportStatus() []ExportStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := []ExportStatus{}
+	for _, key := range slices.Sorted(maps.Keys(c.imports)) {
+		conditions := c.imports[key].Conditions
+		for _, cluster := range slices.Sorted(maps.Keys(conditions)) {
+			status := ExportStatus{Service: key, Cluster: cluster}
+			for _, condition := range conditions[cluster] {
+				status.Conditions = append(status.Conditions, ConditionStatus(condition))
+			}
+			all = append(all, status)
+		}
 	}
 	return all
 }

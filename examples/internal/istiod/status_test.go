@@ -95,7 +95,7 @@ func TestEmptyStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"cluster":"east","clusters":[{"name":"east","network":"","services":0,"workloads":0,"gateways":0,"warnings":[]}],"services":[],"conflicts":[],"problems":[],"clients":[]}`
+	want := `{"cluster":"east","clusters":[{"name":"east","network":"","services":0,"workloads":0,"gateways":0,"warnings":[]}],"services":[],"conflicts":[],"exports":[],"problems":[],"clients":[]}`
 	if string(data) != want {
 		t.Errorf("got %s\nwant %s", data, want)
 	}

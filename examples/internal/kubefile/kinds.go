@@ -33,6 +33,7 @@ var kinds = kindTable(
 	kindOf("gateway.networking.k8s.io", "GatewayClass", func(s *Snapshot) *[]*gatewayv1.GatewayClass { return &s.GatewayClasses }, inCluster, subdomain, "v1", "v1beta1"),
 	kindOf("networking.istio.io", "ServiceEntry", func(s *Snapshot) *[]*ServiceEntry { return &s.ServiceEntries }, inNamespace, subdomain, "v1", "v1beta1", "v1alpha3"),
 	kindOf("networking.istio.io", "WorkloadEntry", func(s *Snapshot) *[]*WorkloadEntry { return &s.WorkloadEntries }, inNamespace, subdomain, "v1", "v1beta1", "v1alpha3"),
+	kindOf("multicluster.x-k8s.io", "ServiceExport", func(s *Snapshot) *[]*ServiceExport { return &s.ServiceExports }, inNamespace, serviceName, "v1beta1", "v1alpha1"),
 	kindOf("security.istio.io", "AuthorizationPolicy", func(s *Snapshot) *[]*AuthorizationPolicy { return &s.AuthorizationPolicies }, inNamespace, subdomain, "v1", "v1beta1"),
 	kindOf("security.istio.io", "PeerAuthentication", func(s *Snapshot) *[]*PeerAuthentication { return &s.PeerAuthentications }, inNamespace, subdomain, "v1", "v1beta1"),
 )

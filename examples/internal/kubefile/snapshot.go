@@ -26,6 +26,7 @@ type Snapshot struct {
 	GatewayClasses        []*gatewayv1.GatewayClass
 	ServiceEntries        []*ServiceEntry
 	WorkloadEntries       []*WorkloadEntry
+	ServiceExports        []*ServiceExport
 	AuthorizationPolicies []*AuthorizationPolicy
 	PeerAuthentications   []*PeerAuthentication
 	Mesh                  *MeshConfig // nil if there is none
@@ -77,6 +78,7 @@ func (s *Snapshot) sort() {
 	sortObjects(s.GatewayClasses)
 	sortObjects(s.ServiceEntries)
 	sortObjects(s.WorkloadEntries)
+	sortObjects(s.ServiceExports)
 	sortObjects(s.AuthorizationPolicies)
 	sortObjects(s.PeerAuthentications)
 }

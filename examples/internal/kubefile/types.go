@@ -40,6 +40,26 @@ type PeerAuthentication struct {
 	Status            *istiometa.IstioStatus       `json:"status,omitempty"`
 }
 
+// ServiceExport is a multicluster.x-k8s.io ServiceExport of any version. Its
+// status is what a control plane writes, and not read.
+type ServiceExport struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              ServiceExportSpec   `json:"spec,omitempty"`
+	Status            ServiceExportStatus `json:"status,omitempty"`
+}
+
+// ServiceExportSpec says what goes along with the Service.
+type ServiceExportSpec struct {
+	ExportedLabels      map[string]string `json:"exportedLabels,omitempty"`
+	ExportedAnnotations map[string]string `json:"exportedAnnotations,omitempty"`
+}
+
+// ServiceExportStatus is what became of the export.
+type ServiceExportStatus struct {
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
 // MeshConfig is Istio's MeshConfig.
 type MeshConfig struct {
 	*meshconfig.MeshConfig

@@ -46,6 +46,16 @@ type Config struct {
 	// Home, read as istiod reads it.
 	Scope ScopeEvaluator
 
+	// Accepts are what other clusters say of scopes, by cluster: their clients
+	// see what this one exports only if they accept it. Default: all accept
+	// all. istiod asks but the own cluster.
+	Accepts map[string]ScopeEvaluator
+
+	// Imports are the services that clusters export, by namespace/name: see
+	// NewImports. Default: none. They are nothing that istiod knows in ambient
+	// mode: with Compat Istio they are not used.
+	Imports Imports
+
 	// VIPs gives addresses to the hosts of ServiceEntries that have none.
 	// Default: such hosts stay without one, with a Warning.
 	VIPs VIPs
@@ -93,6 +103,7 @@ func Convert(config Config, snapshot *kubefile.Snapshot) (*Facts, error) {
 		return nil, err
 	}
 	c.convertServices()
+	c.convertImports()
 	c.convertPods()
 	c.convertEndpointSlices()
 	c.convertServiceEntryEndpoints()

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
 	"github.com/eastwest-mesh/eastwest/examples/internal/kubemesh"
+	"github.com/eastwest-mesh/eastwest/scope"
 )
 
 // TestNetworksOfPods: a pod's own label counts before its Node's; meshNetworks tells ranges.
@@ -119,4 +121,28 @@ func TestGatewayWeightAndHealth(t *testing.T) {
 		t.Errorf("gateways: %s", got)
 	}
 	wantWarnings(t, f, `the annotation eastwest-mesh.io/weight: "none" is not a number`)
+}
+
+// TestAccepts: clusters that do not accept a service are named, where it is exported at all.
+func TestAccepts(t *testing.T) {
+	s := snapshot(t, strings.Replace(service("out", "", "{port: 80}")+service("in", "", "{port: 80}"), "name: out, ", "name: out, labels: {istio.io/global: 'true'}, ", 1))
+	all, none := compiled(t, "serviceScopeConfigs: [{scope: GLOBAL}]"), compiled(t, "serviceScopeConfigs: []")
+	f := convert(t, kubemesh.Config{Cluster: "east", Accepts: map[string]kubemesh.ScopeEvaluator{"west": none, "south": all, "north": none}}, s)
+	out, in := serviceNamed(t, f, "app/out.app.svc.cluster.local"), serviceNamed(t, f, "app/in.app.svc.cluster.local")
+	if fmt.Sprint(out.Scope, out.Refused, in.Scope, in.Refused) != "GLOBAL [north west] LOCAL []" {
+		t.Errorf("out is %v, refused by %v; in is %v, refused by %v", out.Scope, out.Refused, in.Scope, in.Refused)
+	}
+}
+
+func compiled(t *testing.T, text string) *scope.Matcher {
+	t.Helper()
+	c, err := scope.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Compile(scope.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }

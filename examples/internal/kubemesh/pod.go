@@ -52,9 +52,7 @@ func (c *converter) convertPods() {
 
 func (c *converter) pod(p *corev1.Pod, slices map[podRef][]*discoveryv1.EndpointSlice) {
 	services := c.servicesOfPod(p, slices)
-	if named := c.podService(p, services); named != nil {
-		services = append(services, named)
-	}
+	services = append(services, c.podServices(p, services)...)
 	w := &endpoints.Workload{
 		UID:            c.config.Cluster + "//Pod/" + p.Namespace + "/" + p.Name,
 		Name:           p.Name,
@@ -87,27 +85,36 @@ func (c *converter) pod(p *corev1.Pod, slices map[podRef][]*discoveryv1.Endpoint
 	c.addWorkload("Pod", p, w)
 }
 
-// podService returns the service that is one pod of a global headless service,
-// by the name that Kubernetes gives it, so that other networks can address it.
-func (c *converter) podService(p *corev1.Pod, services []*service) *service {
+// podServices returns the services that are this one pod, by the names that
+// Kubernetes gives it below those of headless services that other clusters see.
+func (c *converter) podServices(p *corev1.Pod, services []*service) (named []*service) {
 	if c.config.Compat == endpoints.Istio || p.Spec.Hostname == "" {
 		return nil
 	}
 	for _, s := range services {
-		if !s.headless || s.fact.Name != p.Spec.Subdomain || s.fact.Scope != endpoints.ScopeGlobal {
+		if !s.headless || s.fact.Name != p.Spec.Subdomain {
 			continue
 		}
-		named := *s
-		named.fact = s.fact.ForPod(p.Spec.Hostname)
-		if c.podNames[named.fact.Key()] {
-			c.warn("Pod", p, "another pod has its hostname %s and subdomain %s", p.Spec.Hostname, p.Spec.Subdomain)
-		} else {
-			c.podNames[named.fact.Key()] = true
-			c.facts.Services = append(c.facts.Services, named.fact)
+		if s.fact.Scope == endpoints.ScopeGlobal {
+			named = append(named, c.podService(p, s, s.fact.ForPod(p.Spec.Hostname)))
 		}
-		return &named
+		if i := s.imported; i != nil && i.headless { // the same hostname may be in other clusters
+			named = append(named, c.podService(p, i, i.fact.ForPod(p.Spec.Hostname+"."+c.config.Cluster)))
+		}
 	}
-	return nil
+	return named
+}
+
+func (c *converter) podService(p *corev1.Pod, of *service, fact *endpoints.Service) *service {
+	named := *of
+	named.fact, named.imported = fact, nil
+	if c.podNames[fact.Key()] {
+		c.warn("Pod", p, "another pod has its hostname %s and subdomain %s", p.Spec.Hostname, p.Spec.Subdomain)
+	} else {
+		c.podNames[fact.Key()] = true
+		c.facts.Services = append(c.facts.Services, fact)
+	}
+	return &named
 }
 
 func podHealth(p *corev1.Pod) endpoints.Health {
@@ -165,7 +172,6 @@ func (c *converter) servicesOfPod(p *corev1.Pod, slices map[podRef][]*discoveryv
 // podPort finds a service's port on a pod. The name of a ServiceEntry's port
 // is looked for among the pod's, too.
 func podPort(p *corev1.Pod, s *service, i int) (uint16, bool) {
-	target := s.fact.Ports[i].TargetPort
 	if named := s.ports[i].target; named != "" {
 		return containerPort(p, named)
 	}
@@ -174,7 +180,7 @@ func podPort(p *corev1.Pod, s *service, i int) (uint16, bool) {
 			return found, true
 		}
 	}
-	return target, true
+	return s.ports[i].number, !s.ports[i].absent
 }
 
 // containerPort finds a TCP port by name, also in init containers that keep

@@ -2,6 +2,7 @@ package kubemesh
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,12 +21,15 @@ type service struct {
 	headless   bool // so that its pods may have names of their own
 	selector   map[string]string
 	ports      []portName // as fact.Ports
+	imported   *service   // the service of all clusters that it is exported to
 }
 
 // portName is how a port of a service finds its port of a workload.
 type portName struct {
 	name   string
 	target string // a named targetPort
+	number uint16 // another targetPort
+	absent bool   // only other clusters have it
 }
 
 func (s *service) created() time.Time { return s.fact.Created }
@@ -75,9 +79,9 @@ func (c *converter) kubernetesService(s *corev1.Service) *service {
 		IPFamilies:    ipFamilies(s.Spec.IPFamilies),
 		LoadBalancing: c.serviceLoadBalancing(s),
 		Canonical:     true,
-		Scope:         c.scopeOf(s, c.hostname(s.Name, s.Namespace)),
 		Created:       s.CreationTimestamp.Time,
 	}
+	c.setScope(fact, s)
 	c.bindWaypoint("Service", s, fact)
 	out := &service{fact: fact, kubernetes: true, source: s, selector: s.Spec.Selector,
 		headless: s.Spec.ClusterIP == corev1.ClusterIPNone}
@@ -88,7 +92,7 @@ func (c *converter) kubernetesService(s *corev1.Service) *service {
 			TargetPort:  uint16(p.TargetPort.IntVal), // 0 if it is named
 			AppProtocol: servicePortProtocol(p),
 		})
-		out.ports = append(out.ports, portName{name: p.Name, target: p.TargetPort.StrVal})
+		out.ports = append(out.ports, portName{name: p.Name, target: p.TargetPort.StrVal, number: uint16(p.TargetPort.IntVal)})
 	}
 	return out
 }
@@ -120,21 +124,28 @@ func ipFamilies(families []corev1.IPFamily) endpoints.IPFamilies {
 	return endpoints.IPv6Only
 }
 
-func (c *converter) scopeOf(o metav1.Object, host string) endpoints.Scope {
-	namespace := o.GetNamespace()
-	labels, _ := c.labelsOf(namespace)
-	decided := c.config.Scope.Evaluate(scope.Object{
-		Namespace: namespace, Name: o.GetName(), Labels: o.GetLabels(),
-		NamespaceKnown: c.namespaces[namespace] != nil, NamespaceLabels: labels,
-		Host: host,
-	})
-	if _, ok := o.(*corev1.Service); ok && c.namespaces[namespace] == nil {
+// setScope decides who sees a service: the cluster exports it, and others
+// accept it.
+func (c *converter) setScope(fact *endpoints.Service, o metav1.Object) {
+	labels, _ := c.labelsOf(fact.Namespace)
+	known := c.namespaces[fact.Namespace] != nil
+	object := scope.Object{
+		Namespace: fact.Namespace, Name: o.GetName(), Labels: o.GetLabels(),
+		NamespaceKnown: known, NamespaceLabels: labels, Host: fact.Hostname,
+	}
+	if _, ok := o.(*corev1.Service); ok && !known {
 		c.warn("Service", o, "its Namespace is not there, so it cannot be global")
 	}
-	if decided == scope.Global {
-		return endpoints.ScopeGlobal
+	if c.config.Scope.Evaluate(object) != scope.Global {
+		return
 	}
-	return endpoints.ScopeLocal
+	fact.Scope = endpoints.ScopeGlobal
+	for cluster, accepts := range c.config.Accepts {
+		if accepts.Evaluate(object) != scope.Global {
+			fact.Refused = append(fact.Refused, cluster)
+		}
+	}
+	slices.Sort(fact.Refused)
 }
 
 func (c *converter) serviceLoadBalancing(s *corev1.Service) *endpoints.LoadBalancing {

@@ -7,6 +7,7 @@ import (
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
 	"github.com/eastwest-mesh/eastwest/examples/internal/kubefile"
@@ -52,7 +53,7 @@ func (c *converter) serviceEntryHost(s *kubefile.ServiceEntry, host string, visi
 		Created:    s.CreationTimestamp.Time,
 	}
 	if c.config.Compat == endpoints.Native { // in istiod it never is global
-		fact.Scope = c.scopeOf(s, host)
+		c.setScope(fact, s)
 	}
 	c.bindWaypoint("ServiceEntry", s, fact)
 	out := &service{fact: fact, source: s, selector: s.Spec.WorkloadSelector.GetLabels()}
@@ -64,7 +65,7 @@ func (c *converter) serviceEntryHost(s *kubefile.ServiceEntry, host string, visi
 		fact.Ports = append(fact.Ports, endpoints.Port{
 			ServicePort: uint16(p.Number), TargetPort: uint16(target), AppProtocol: appProtocol(p.Protocol),
 		})
-		out.ports = append(out.ports, portName{name: p.Name})
+		out.ports = append(out.ports, portName{name: p.Name, number: uint16(target)})
 	}
 	return out
 }
@@ -101,7 +102,7 @@ func (c *converter) serviceEntryAddresses(s *kubefile.ServiceEntry, host string)
 		}
 	}
 	if len(out) == 0 {
-		for _, ip := range c.assign(s, host) {
+		for _, ip := range c.assign("ServiceEntry", s, host) {
 			out = append(out, c.address(ip))
 		}
 	}
@@ -116,15 +117,15 @@ func eligibleForVIP(s *kubefile.ServiceEntry, host string) bool {
 		(!wildcard || s.Spec.Resolution == networking.ServiceEntry_DYNAMIC_DNS)
 }
 
-func (c *converter) assign(s *kubefile.ServiceEntry, host string) []netip.Addr {
+func (c *converter) assign(kind string, o metav1.Object, host string) []netip.Addr {
 	if c.config.VIPs == nil {
-		c.warn("ServiceEntry", s, "the host %s has no address, and none can be allocated", host)
+		c.warn(kind, o, "the host %s has no address, and none can be allocated", host)
 		return nil
 	}
 	c.facts.Assigned = append(c.facts.Assigned, host)
 	ips, err := c.config.VIPs.Assign(host)
 	if err != nil {
-		c.warn("ServiceEntry", s, "no address could be allocated for the host %s: %v", host, err)
+		c.warn(kind, o, "no address could be allocated for the host %s: %v", host, err)
 	}
 	return ips
 }

@@ -33,7 +33,10 @@ func (c *converter) convertEndpointSlices() {
 }
 
 func (c *converter) endpointSlice(slice *discoveryv1.EndpointSlice, s *service) {
-	services := []endpoints.ServicePorts{{Service: s.fact.Key(), Ports: c.slicePorts(slice, s)}}
+	var services []endpoints.ServicePorts
+	for _, s := range withImported([]*service{s}) {
+		services = append(services, endpoints.ServicePorts{Service: s.fact.Key(), Ports: c.slicePorts(slice, s)})
+	}
 	for i, e := range slice.Endpoints {
 		if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
 			c.checkPodReference(slice, e)

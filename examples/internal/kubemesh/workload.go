@@ -46,7 +46,7 @@ func setAddress(w *endpoints.Workload, address string) {
 // port finds; a port that the workload does not have is left out.
 func membership(services []*service, port func(s *service, i int) (uint16, bool)) []endpoints.ServicePorts {
 	var out []endpoints.ServicePorts
-	for _, s := range services {
+	for _, s := range withImported(services) {
 		ports := endpoints.ServicePorts{Service: s.fact.Key()}
 		for i, p := range s.fact.Ports {
 			if target, ok := port(s, i); ok {
@@ -58,6 +58,17 @@ func membership(services []*service, port func(s *service, i int) (uint16, bool)
 	}
 	slices.SortFunc(out, func(a, b endpoints.ServicePorts) int { return strings.Compare(a.Service, b.Service) })
 	return out
+}
+
+// withImported adds what services are exported as.
+func withImported(services []*service) []*service {
+	all := slices.Clone(services)
+	for _, s := range services {
+		if s.imported != nil {
+			all = append(all, s.imported)
+		}
+	}
+	return all
 }
 
 const (

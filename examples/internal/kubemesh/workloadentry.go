@@ -144,7 +144,7 @@ func entryPort(e *networking.WorkloadEntry, s *service, i int) (uint16, bool) {
 	if port, ok := e.Ports[s.ports[i].name]; ok {
 		return uint16(port), true
 	}
-	return s.fact.Ports[i].TargetPort, true
+	return s.ports[i].number, !s.ports[i].absent
 }
 
 // splitLocality reads "region/zone/subzone".

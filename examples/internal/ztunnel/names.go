@@ -11,6 +11,7 @@ import (
 
 	"github.com/eastwest-mesh/eastwest/dnsproxy"
 	"github.com/eastwest-mesh/eastwest/endpoints"
+	"github.com/eastwest-mesh/eastwest/endpoints/mcs"
 )
 
 // updateNames brings the name table in line with the services: Istio sends
@@ -61,6 +62,9 @@ func (p *Proxy) nameEntry(s *endpoints.ServiceEntry) dnsproxy.Entry {
 		e.Registry = dnsproxy.Kubernetes
 		e.ShortName = s.Name
 		e.Headless = len(s.Addresses) == 0
+	}
+	if strings.HasSuffix(s.Hostname, ".svc."+mcs.Domain) {
+		e.Headless = len(s.Addresses) == 0 // and clients have no short names for it
 	}
 	for _, a := range s.Addresses {
 		if a.Network == p.cfg.Network && a.IsHost() {
