@@ -87,7 +87,7 @@ func (m *Mesh) SetCluster(c Cluster) error {
 	switch {
 	case have == nil:
 		m.clusters[c.ID] = newCluster(c)
-	case have.Cluster.Equal(c):
+	case have.Equal(c):
 		return nil
 	default:
 		m.changeCluster(have, c)
