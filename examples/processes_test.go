@@ -60,8 +60,36 @@ func TestProcesses(t *testing.T) {
 	})
 }
 
+// TestFederatedMeshes has two clusters with nothing in common: a root and a
+// trust domain of its own each. Their proxies fetch the other's roots.
+func TestFederatedMeshes(t *testing.T) {
+	d := newDeployment(t)
+	for _, c := range d.clusters {
+		c.trustDomain = c.name + ".example"
+		d.replace(c, "mesh.yaml", "trustDomain: cluster.local", "trustDomain: "+c.trustDomain)
+		d.replace(c, "policy.yaml", "cluster.local/ns/app/sa/client", "east.example/ns/app/sa/client")
+		d.startIstiod(c)
+	}
+	for _, c := range d.clusters {
+		d.startGateway(c)
+		d.startApps(c)
+		d.startZtunnel(c)
+	}
+	// West's proxies may not have fetched east's roots yet.
+	d.await("an answer from west", func() bool { return d.get("http://ratings.app/") == "ratings-1.west" })
+	answers := map[string]int{}
+	for range 40 {
+		answers[d.get("http://reviews.app/")]++
+	}
+	if answers["reviews-1.west"]+answers["reviews-2.west"]+answers["reviews-3.west"] == 0 || answers["reviews-1.east"]+answers["reviews-2.east"] == 0 {
+		t.Errorf("answers %v, want some of both meshes", answers)
+	}
+}
+
 type testCluster struct {
 	name, network, gateway string
+	trustDomain            string            // of a mesh of its own; empty: both are one mesh
+	bundle                 string            // URL of its roots, of such a mesh
 	apps                   map[string]string // address by pod
 	istiod                 string            // host:port
 }
@@ -99,9 +127,15 @@ func (d *deployment) startIstiod(c *testCluster) {
 	if other == c {
 		other = d.clusters[1]
 	}
-	serves := d.start("istiod", "serves on ([0-9.:]+)", "-cluster", c.name, "-config", "clusters/"+c.name,
-		"-remote", other.name+"=clusters/"+other.name, "-state", "state/"+c.name, "-ca", "state/ca", "-listen", "127.0.0.1:0")
-	c.istiod = serves[1]
+	args := []string{"-cluster", c.name, "-config", "clusters/" + c.name,
+		"-remote", other.name + "=clusters/" + other.name, "-state", "state/" + c.name, "-listen", "127.0.0.1:0"}
+	if c.trustDomain == "" {
+		args = append(args, "-ca", "state/ca")
+	} else {
+		args = append(args, "-bundle", "127.0.0.1:0")
+	}
+	serves := d.start("istiod", "serves on ([0-9.:]+)(?:, roots on (https://[0-9.:]+/))?", args...)
+	c.istiod, c.bundle = serves[1], serves[2]
 }
 
 func (d *deployment) startGateway(c *testCluster) {
@@ -121,11 +155,20 @@ func (d *deployment) startZtunnel(c *testCluster) {
 }
 
 func (d *deployment) common(c *testCluster, account string) []string {
-	return []string{
+	args := []string{
 		"-cluster", c.name, "-network", c.network, "-xds-address", c.istiod,
 		"-root-cert", "state/" + c.name + "/root-cert.pem", "-token", "state/" + c.name + "/tokens/" + c.name + ".istio-system." + account,
 		"-podnet", "run/" + c.name, "-underlay", "run/underlay",
 	}
+	if c.trustDomain == "" {
+		return args
+	}
+	for _, other := range d.clusters {
+		if other != c {
+			args = append(args, "-federate", other.trustDomain+"="+other.bundle, "-federation-roots", "state/"+other.name+"/root-cert.pem")
+		}
+	}
+	return append(args, "-trust-domain", c.trustDomain)
 }
 
 func (d *deployment) startApps(c *testCluster) {
@@ -228,6 +271,22 @@ func (d *deployment) get(url string) string {
 	}
 	line, _, _ := strings.Cut(string(body), "\n")
 	return line
+}
+
+// replace changes a file of a cluster's objects.
+func (d *deployment) replace(c *testCluster, file, from, to string) {
+	d.t.Helper()
+	path := filepath.Join(d.dir, "clusters", c.name, file)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if !strings.Contains(string(data), from) {
+		d.t.Fatalf("%s has no %q", path, from)
+	}
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(data), from, to)), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 // remove deletes pods from a file of a cluster's objects.

@@ -173,10 +173,16 @@ func newConverter(config Config, snapshot *kubefile.Snapshot) (*converter, error
 }
 
 // readCluster finds the cluster's network and trust domain. An empty trust
-// domain is cluster.local, on the wire as well.
+// domain is cluster.local, on the wire as well. Another cluster may be a mesh of
+// its own that this one is federated with: Istio takes it to have our trust
+// domain, we believe its MeshConfig.
 func (c *converter) readCluster() {
-	if c.mesh.TrustDomain != defaultTrustDomain {
-		c.trustDomain = c.mesh.TrustDomain
+	mesh := c.mesh
+	if c.config.Compat == endpoints.Native && c.snapshot.Mesh != nil {
+		mesh = c.snapshot.Mesh.MeshConfig
+	}
+	if mesh.TrustDomain != defaultTrustDomain {
+		c.trustDomain = mesh.TrustDomain
 	}
 	network := c.config.Network
 	if ns := c.namespaces[c.config.SystemNamespace]; network == "" && ns != nil {
