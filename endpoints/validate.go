@@ -108,6 +108,17 @@ func (c *checker) addrs(field string, addrs []netip.Addr) {
 	}
 }
 
+func (c *checker) networkAddresses(field string, all []NetworkAddress) {
+	for i, a := range all {
+		c.enter(field, i)
+		c.network(a.Network)
+		if !a.Prefix.IsValid() {
+			c.fail("Prefix", "invalid address")
+		}
+		c.leave()
+	}
+}
+
 func (c *checker) ports(field string, ports []Port) {
 	for i, p := range ports {
 		c.enter(field, i)
@@ -165,14 +176,7 @@ func checkCluster(cl Cluster) error {
 	c.segment("ID", cl.ID)
 	c.network(cl.Network)
 	c.text("TrustDomain", cl.TrustDomain)
-	for i, r := range cl.Ranges {
-		c.enter("Ranges", i)
-		c.network(r.Network)
-		if !r.Prefix.IsValid() {
-			c.fail("Prefix", "invalid range")
-		}
-		c.leave()
-	}
+	c.networkAddresses("Ranges", cl.Ranges)
 	if cl.ID == gatewayUIDPrefix {
 		c.fail("ID", "%q is reserved", cl.ID)
 	}
@@ -187,14 +191,7 @@ func checkService(cluster string, s *Service) error {
 	c.segment("Namespace", s.Namespace)
 	c.segment("Hostname", s.Hostname)
 	c.text("Name", s.Name)
-	for i, a := range s.Addresses {
-		c.enter("Addresses", i)
-		c.network(a.Network)
-		if !a.Prefix.IsValid() {
-			c.fail("Prefix", "invalid address")
-		}
-		c.leave()
-	}
+	c.networkAddresses("Addresses", s.Addresses)
 	c.ports("Ports", s.Ports)
 	c.enum("IPFamilies", uint8(s.IPFamilies), uint8(DualStack))
 	c.enum("Visibility", uint8(s.Visibility), uint8(VisibleNamespace))
