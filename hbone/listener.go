@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // ListenConfig says what a Listener accepts.
@@ -147,14 +148,20 @@ func (ln *Listener) enqueue(r *Request) {
 	}
 }
 
-// enqueueLate takes a stream that was under way when the listener was closed:
-// it is served if somebody still waits in Accept.
+// lateness is how long a stream waits for Accept that came, or is still there,
+// when the listener was closed. Then it is clear that nobody accepts any more.
+const lateness = time.Second
+
+// enqueueLate takes such a stream.
 func (ln *Listener) enqueueLate(p *pending) {
+	timer := time.NewTimer(lateness)
+	defer timer.Stop()
 	select {
 	case ln.requests <- p:
 		<-p.answered
-	default:
+	case <-timer.C:
 		_ = p.Reject(http.StatusServiceUnavailable)
+	case <-p.Context().Done():
 	}
 }
 

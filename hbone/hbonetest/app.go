@@ -152,7 +152,7 @@ func (s *script) dialContext(ctx context.Context, hops ...Hop) *dial {
 		select {
 		case <-d.done:
 			if d.conn != nil {
-				d.conn.Close()
+				s.begin(func() { d.conn.Close() })
 			}
 		default: // it never returned, which is noted
 		}

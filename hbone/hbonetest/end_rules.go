@@ -96,13 +96,7 @@ var endTests = []test{
 		a, st := s.open()
 		s.wantEcho(a, st)
 		a.abort()
-		st.wantReset(http2.ErrCodeConnect, http2.ErrCodeInternal, http2.ErrCodeStreamClosed, http2.ErrCodeProtocol)
-		st.p.mu.Lock()
-		if st.ended {
-			s.errorf("an abort looks like a clean end")
-		}
-		st.p.mu.Unlock()
-		st.p.wantAlive()
+		st.wantAborted(http2.ErrCodeConnect, http2.ErrCodeInternal, http2.ErrCodeStreamClosed, http2.ErrCodeProtocol)
 	}},
 	{rule: "end-abort", name: "connect-error", role: asEither, run: func(s *script) {
 		a, st := s.open()
@@ -116,13 +110,7 @@ var endTests = []test{
 		st.wantLength(1000)
 		a.abort()
 		st.resume() // a proxy that waits for a window does not read, and does not know yet
-		st.wantReset()
-		st.p.mu.Lock()
-		if st.ended {
-			s.errorf("an abort looks like a clean end")
-		}
-		st.p.mu.Unlock()
-		st.p.wantAlive()
+		st.wantAborted()
 	}},
 	{rule: "end-abort-received", name: "is-no-clean-end", role: asEither, run: func(s *script) {
 		p := s.peer()
@@ -221,6 +209,17 @@ var endTests = []test{
 			s.errorf("the application got %s, %v; want an error", brief(got), err)
 		}
 	}},
+}
+
+// wantAborted waits for an abort of the stream, which leaves the tunnel alone.
+func (st *stream) wantAborted(codes ...http2.ErrCode) {
+	st.wantReset(codes...)
+	st.p.mu.Lock()
+	if st.ended {
+		st.p.s.errorf("an abort looks like a clean end")
+	}
+	st.p.mu.Unlock()
+	st.p.wantAlive()
 }
 
 // wantNoReset checks that the implementation ended the stream in good order.

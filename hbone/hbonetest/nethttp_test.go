@@ -4,34 +4,41 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/eastwest-mesh/eastwest/hbone/hbonetest"
-	"github.com/eastwest-mesh/eastwest/internal/memnet"
 )
 
-// The suite is held to net/http, which speaks HTTP/2 well and knows nothing of
-// HBONE. What it does wrong as a tunnel is listed, and a listed failure that
-// passes fails the run: so these tests show that the suite finds what it is
-// there for, and lets pass what is right.
-
-var netHTTP = hbonetest.Options{Run: synctest.Test, Quiet: time.Second}
+// The suite is held to net/http's server, which speaks HTTP/2 well and knows
+// nothing of HBONE. What it does wrong as a tunnel is listed, and a listed
+// failure that passes fails the run: so the test shows that the suite finds
+// what it is there for, and lets pass what is right. (The client of net/http
+// cannot go through: it deadlocks on some of what a server must not send.)
 
 func TestNetHTTPServer(t *testing.T) {
-	opts := netHTTP
+	if testing.Short() {
+		t.Skip("waits for what hangs")
+	}
+	t.Parallel()
+	opts := hbonetest.Options{
+		Timeout:  2 * time.Second, // what hangs is listed as a failure
+		Quiet:    30 * time.Millisecond,
+		Patience: -1,
+		Transfer: 1 << 20,
+	}
 	opts.KnownFailures = known(map[string][]string{
 		"net/http cannot end the server's direction and go on reading": {
 			"connect-ended/half-closed-at-once", "data-bytes/large-transfer", "data-bytes/odd-writes", "end-half-close/application-first",
 			"end-half-close/peer-first", "end-half-close/both-at-once", "end-half-close/with-closed-windows", "end-abort-received/after-half-close",
 			"end-late-frames/updates-after-both-ends", "goaway-received/open-streams-go-on", "nested-data/relay-cuts-anywhere",
 		},
+		"this server answers 503 to all that it does not know":          {"connect-authority-malformed/refused"},
 		"a deadline that passed cannot be moved":                        {"conn-deadlines/read", "conn-deadlines/write"},
 		"the connection's window is no larger than a stream's":          {"flow-isolation/stalled-reader"},
 		"GOAWAY comes in one step, so streams that race it are ignored": {"goaway-sent/racing-streams-are-served"},
@@ -40,15 +47,11 @@ func TestNetHTTPServer(t *testing.T) {
 			"limit-flood/priority", "limit-flood/window-update", "limit-flood/unknown-frames",
 		},
 	})
+	opts.Skip = map[string]string{
+		"limit-flood/rapid-reset":        "it ends only a flood that its handlers cannot keep up with",
+		"limit-flood/malformed-requests": "as above",
+	}
 	hbonetest.TestServer(t, startServer, opts)
-}
-
-func TestNetHTTPClient(t *testing.T) {
-	opts := netHTTP
-	opts.KnownFailures = known(map[string][]string{
-		"without ALPN it speaks HTTP/1.1": {"tls-alpn/none-agreed"},
-	})
-	hbonetest.TestClient(t, startClient, opts)
 }
 
 // known turns reasons and their tests into tests and their reasons.
@@ -65,14 +68,14 @@ func known(failures map[string][]string) map[string]string {
 var authorities = []string{"10.1.0.10:8080", "[2001:db8::10]:8080", "reviews.app.svc.cluster.local:80"}
 
 func startServer(t *testing.T, creds hbonetest.Credentials) hbonetest.Server {
-	network := new(memnet.Network)
-	l, err := network.Listen("server:15008")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	streams := make(chan net.Conn)
 	server := &http.Server{
 		TLSConfig: creds.ServerTLS(),
+		ErrorLog:  log.New(io.Discard, "", 0), // it is treated badly, on purpose
 		Protocols: new(http.Protocols),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch {
@@ -90,7 +93,7 @@ func startServer(t *testing.T, creds hbonetest.Credentials) hbonetest.Server {
 	t.Cleanup(func() { server.Close() })
 	return hbonetest.Server{
 		Dial: func(ctx context.Context) (net.Conn, error) {
-			return network.Host("client").Dial(ctx, "tcp", "server:15008")
+			return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
 		},
 		Accept: func(ctx context.Context) (net.Conn, error) {
 			select {
@@ -166,90 +169,3 @@ func (c *serverConn) SetDeadline(t time.Time) error {
 }
 func (c *serverConn) SetReadDeadline(t time.Time) error  { return c.flush.SetReadDeadline(t) }
 func (c *serverConn) SetWriteDeadline(t time.Time) error { return errors.ErrUnsupported } // it would end the request
-
-func startClient(t *testing.T) hbonetest.Client {
-	network := new(memnet.Network)
-	var mu sync.Mutex
-	transports := map[string]*http.Transport{}
-	t.Cleanup(func() {
-		for _, rt := range transports {
-			rt.CloseIdleConnections()
-		}
-	})
-	transport := func(hop hbonetest.Hop) *http.Transport { // one for each identity
-		mu.Lock()
-		defer mu.Unlock()
-		key := hop.Credentials.Certificate.Leaf.URIs[0].String()
-		for _, peer := range hop.Credentials.Peers {
-			key += " " + peer
-		}
-		if transports[key] == nil {
-			rt := &http.Transport{DialContext: network.Host("client").Dial, TLSClientConfig: hop.Credentials.ClientTLS(), Protocols: new(http.Protocols), DisableCompression: true}
-			rt.Protocols.SetHTTP2(true)
-			transports[key] = rt
-		}
-		return transports[key]
-	}
-	return hbonetest.Client{
-		Dial: func(ctx context.Context, hops []hbonetest.Hop) (net.Conn, error) {
-			if len(hops) > 1 {
-				return nil, errors.New("net/http cannot nest")
-			}
-			return dial(ctx, transport(hops[0]), hops[0])
-		},
-		Listen: func() (net.Listener, error) { return network.Listen("server:15008") },
-	}
-}
-
-func dial(ctx context.Context, rt *http.Transport, hop hbonetest.Hop) (net.Conn, error) {
-	body, w := io.Pipe()
-	streamCtx, cancel := context.WithCancel(context.Background())
-	stop := context.AfterFunc(ctx, cancel)
-	defer stop()
-	header := hop.Header.Clone()
-	if header == nil {
-		header = http.Header{}
-	}
-	resp, err := rt.RoundTrip((&http.Request{
-		Method: http.MethodConnect,
-		URL:    &url.URL{Scheme: "https", Host: hop.Address},
-		Host:   hop.Authority,
-		Header: header,
-		Body:   body,
-	}).WithContext(streamCtx))
-	if err == nil && resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
-		err = errors.New(resp.Status)
-	}
-	if err != nil {
-		cancel()
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return nil, err
-	}
-	return &clientConn{resp.Body, w, cancel}, nil
-}
-
-// A clientConn is a response of net/http as a net.Conn.
-type clientConn struct {
-	io.ReadCloser
-	w      *io.PipeWriter
-	cancel context.CancelFunc
-}
-
-func (c *clientConn) Write(b []byte) (int, error) { return c.w.Write(b) }
-func (c *clientConn) CloseWrite() error           { return c.w.Close() }
-
-func (c *clientConn) Abort(cause error) { c.cancel() }
-
-func (c *clientConn) Close() error {
-	c.w.Close()
-	return c.ReadCloser.Close()
-}
-
-func (c *clientConn) LocalAddr() net.Addr              { return nil }
-func (c *clientConn) RemoteAddr() net.Addr             { return nil }
-func (c *clientConn) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
-func (c *clientConn) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
-func (c *clientConn) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }

@@ -37,9 +37,8 @@ type peer struct {
 	ended  sync.WaitGroup
 
 	// How the peer behaves. Set before start, or with mu held.
-	silent      bool // answers neither SETTINGS nor PING
-	keepCredit  bool // gives no credit by itself
-	ownSettings []http2.Setting
+	silent     bool // answers neither SETTINGS nor PING
+	keepCredit bool // gives no credit by itself
 
 	mu         sync.Mutex
 	changed    chan struct{} // closed when anything below changes

@@ -65,6 +65,10 @@ type Options struct {
 	// passes, or does not exist, does.
 	KnownFailures map[string]string
 
+	// Skip are tests that are not run, with reasons: those whose outcome
+	// differs from run to run, or that take the implementation down with them.
+	Skip map[string]string
+
 	// Plaintext leaves out TLS, and what is about it: HTTP/2 with prior
 	// knowledge. It is for engines that are tested without their TLS.
 	Plaintext bool
@@ -172,9 +176,11 @@ func runSuite(t *testing.T, r role, opts Options, start func(*script, *testing.T
 		}
 		byRule[tt.rule] = append(byRule[tt.rule], tt)
 	}
-	for name := range opts.KnownFailures {
-		if !names[name] {
-			t.Errorf("KnownFailures names %q, which is no test", name)
+	for _, list := range []map[string]string{opts.KnownFailures, opts.Skip} {
+		for name := range list {
+			if !names[name] {
+				t.Errorf("the options name %q, which is no test", name)
+			}
 		}
 	}
 	for _, rule := range rules {
@@ -188,7 +194,9 @@ func runSuite(t *testing.T, r role, opts Options, start func(*script, *testing.T
 
 // execute runs one test in the way that the options ask for.
 func (tt test) execute(t *testing.T, r role, opts Options, start func(*script, *testing.T)) {
-	switch {
+	switch reason, skip := opts.Skip[tt.fullName()]; {
+	case skip:
+		t.Skip(reason)
 	case tt.tls && opts.Plaintext:
 		t.Skip("about TLS")
 	case tt.slow && (opts.Patience < 0 || opts.Run == nil && testing.Short()):
