@@ -178,10 +178,20 @@ func appendFields(fields []hpack.HeaderField, h http.Header) ([]hpack.HeaderFiel
 			if err := checkField(name, v); err != nil {
 				return nil, fmt.Errorf("h2: %w", err)
 			}
-			fields = append(fields, hpack.HeaderField{Name: name, Value: v})
+			fields = append(fields, hpack.HeaderField{Name: name, Value: v, Sensitive: perStream(name)})
 		}
 	}
 	return fields, nil
+}
+
+// perStream reports whether a header mostly differs from one stream to the next: then it is never indexed
+// (RFC 7541 §6.2.3), lest it pushes what does not differ out of the table.
+func perStream(name string) bool {
+	switch name {
+	case "forwarded", "traceparent", "tracestate", "x-request-id":
+		return true
+	}
+	return false
 }
 
 // fewFields is room for the fields of most requests and responses.

@@ -499,3 +499,23 @@ func TestInvalidHeadersAreNotSent(t *testing.T) {
 		}
 	})
 }
+
+// TestPerStreamHeadersAreNotIndexed: they must not push what streams share out of the peer's table.
+func TestPerStreamHeadersAreNotIndexed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, c := playServer(t, Config{})
+		go c.Open(t.Context(), "a:1", http.Header{"Baggage": {"k=v"}, "Traceparent": {"00-1-2-00"}, "Forwarded": {"for=x"}})
+		f := want[*http2.HeadersFrame](p)
+		fields, err := p.dec.DecodeFull(f.HeaderBlockFragment())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range fields {
+			if never := f.Name == "traceparent" || f.Name == "forwarded"; f.Sensitive != never {
+				t.Errorf("%s: never indexed: %v", f.Name, f.Sensitive)
+			}
+		}
+		p.answer(1, 200, true)
+		synctest.Wait()
+	})
+}
