@@ -60,7 +60,7 @@ func Relay(ctx context.Context, a, b net.Conn) (RelayStats, error) {
 type aborter interface{ Abort(cause error) }
 
 type relay struct {
-	whole atomic.Bool // a side was closed, for want of a CloseWrite or of a peer
+	whole atomic.Bool // a side was closed for want of a CloseWrite
 
 	mu  sync.Mutex
 	err error
@@ -93,8 +93,6 @@ func (r *relay) pump(dst, src net.Conn) int64 {
 	case writeErr != nil:
 		r.fail(writeErr)
 		closeRead(src)
-	case bothEnded(src):
-		r.closeWhole(dst) // nobody is left to hear what it still says
 	default:
 		r.closeWrite(dst)
 	}
@@ -104,23 +102,13 @@ func (r *relay) pump(dst, src net.Conn) int64 {
 func (r *relay) closeWrite(c net.Conn) {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok {
-		r.closeWhole(c)
+		r.whole.Store(true)
+		c.Close()
 		return
 	}
 	if err := half.CloseWrite(); err != nil {
 		r.fail(err)
 	}
-}
-
-func (r *relay) closeWhole(c net.Conn) {
-	r.whole.Store(true)
-	c.Close()
-}
-
-// bothEnded reports whether both directions of c are known to have ended.
-func bothEnded(c net.Conn) bool {
-	stream, ok := c.(*Conn)
-	return ok && stream.stream.Ended()
 }
 
 // isClosed reports whether a connection was closed at this end.
@@ -157,14 +145,18 @@ func transfer(dst, src net.Conn) (n int64, readErr, writeErr error) {
 	for {
 		b, err := read()
 		switch {
-		case errors.Is(err, io.EOF):
+		case err == io.EOF: //nolint:errorlint // what only wraps it, such as the cause of an abort, is no clean end
 			return n, nil, nil
 		case err != nil:
 			return n, err, nil
 		}
+		size := len(b.Bytes())
 		put, err := dst.Write(b.Bytes())
 		b.Release()
 		n += int64(put)
+		if err == nil && put < size {
+			err = io.ErrShortWrite
+		}
 		if err != nil {
 			return n, nil, err
 		}

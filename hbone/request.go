@@ -47,9 +47,11 @@ func (r *Request) Accept(h http.Header) (*Conn, error) {
 	// apply a new policy must not miss one that is already in use.
 	c := &r.conn
 	server := c.server.server
-	server.addStream(c)
+	added := server.addStream(c)
 	if err := c.stream.Accept(h); err != nil {
-		server.removeStream(c.stream)
+		if added { // or else it was accepted before
+			server.removeStream(c.stream)
+		}
 		return nil, err
 	}
 	return c, nil

@@ -267,13 +267,18 @@ func (s *Server) removeTunnel(tunnel *serverTunnel) {
 	s.running.Done()
 }
 
-func (s *Server) addStream(c *Conn) {
+// addStream reports whether c was not listed yet.
+func (s *Server) addStream(c *Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.streams == nil {
 		s.streams = make(map[*h2.Stream]*Conn)
 	}
+	if s.streams[c.stream] != nil {
+		return false
+	}
 	s.streams[c.stream] = c
+	return true
 }
 
 func (s *Server) removeStream(stream *h2.Stream) {

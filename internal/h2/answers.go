@@ -34,27 +34,28 @@ func (a *answerClock) stop() {
 	}
 }
 
-// expectAnswer begins the time that the peer has to answer. c.mu is held.
-func (c *Conn) expectAnswer(s *Stream) {
+// expectAnswer says how long the peer has for the answer to a CONNECT that was asked for at a time. c.mu is held.
+func (c *Conn) expectAnswer(s *Stream, asked time.Time) {
 	d := c.cfg.AnswerTimeout
 	if d <= 0 {
 		return
 	}
-	s.answerBy = time.Since(c.born) + d
+	s.answerBy = asked.Sub(c.born) + d
 	if !c.answers.runs {
-		c.answers.set(d, c.checkAnswers)
+		c.answers.set(max(0, s.answerBy-time.Since(c.born)), c.checkAnswers)
 	}
 }
 
 // checkAnswers ends the CONNECTs whose time is over.
 func (c *Conn) checkAnswers() {
-	for _, s := range c.overdue() {
-		s.Reset(http2.ErrCodeCancel, ErrAnswerTimeout)
+	for _, s := range c.resetOverdue() {
+		s.endRecv(s.cause, true)
+		c.streamGone(s)
 	}
 }
 
-// overdue returns the CONNECTs whose time is over, and sets the clock for the next.
-func (c *Conn) overdue() []*Stream {
+// resetOverdue resets the CONNECTs whose time is over, and sets the clock for the next.
+func (c *Conn) resetOverdue() []*Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answers.runs = false
@@ -69,8 +70,14 @@ func (c *Conn) overdue() []*Stream {
 			next = s.answerBy
 		}
 	}
+	for _, s := range late {
+		c.appendReset(s.id, http2.ErrCodeCancel)
+		c.forgotten.add(s.id)
+		c.forget(s, &StreamError{ID: s.id, Code: http2.ErrCodeCancel, Cause: ErrAnswerTimeout})
+	}
 	if next > 0 {
 		c.answers.set(next-now, c.checkAnswers)
 	}
+	c.flush(false)
 	return late
 }

@@ -143,7 +143,6 @@ func (c *Conn) start() {
 	}
 	c.appendSettings(localSettings(&c.cfg, c.client))
 	c.out.barrier()
-	c.appendWindowUpdate(0, c.inflow.refill())
 	c.handshakeTimer = time.AfterFunc(c.cfg.handshakeTimeout(), func() {
 		c.fail(&ConnError{
 			Code:   http2.ErrCodeSettingsTimeout,
@@ -155,10 +154,11 @@ func (c *Conn) start() {
 	c.flush(false)
 }
 
-// NotifyAvailable sets a function that is called when Available may have grown, other than by the
-// end of a stream of which Config.StreamEnded hears, the peer began to drain the connection, or the connection ended. Set it before
-// the first stream is opened. f is called without locks held; it must not block, and must
-// not call Close, CloseWithError or Shutdown.
+// NotifyAvailable sets a function that is called when Available may have grown, the
+// peer began to drain the connection, or the connection ended; not when a
+// stream ends of which Config.StreamEnded hears. Set it before the first stream is
+// opened. f is called without locks held; it must not block, and must not call
+// Close, CloseWithError or Shutdown.
 func (c *Conn) NotifyAvailable(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -30,6 +31,7 @@ func (c *Conn) Open(ctx context.Context, to string, h http.Header) (*Stream, err
 
 // request sends a CONNECT as soon as the peer allows another stream.
 func (c *Conn) request(ctx context.Context, to string, h http.Header, fields []hpack.HeaderField) (*Stream, error) {
+	asked := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.slots() == 0 {
@@ -49,7 +51,7 @@ func (c *Conn) request(ctx context.Context, to string, h http.Header, fields []h
 	s := c.newStream(c.nextID, to, h)
 	c.nextID += 2
 	c.streams[s.id] = s
-	c.expectAnswer(s)
+	c.expectAnswer(s, asked)
 	c.appendHeaders(s.id, fields, false)
 	c.flush(true)
 	return s, nil

@@ -27,6 +27,7 @@ type reader struct {
 	lender      *Stream     // its Read's buffer is being read into
 	busiest     uint32      // the stream that got the last DATA frames, waiting for each
 	streak      int         // so many
+	favours     int         // frames that were at hand already, since run began
 	yielded     bool        // for the current DATA frame
 
 	phase   phase
@@ -66,6 +67,10 @@ const (
 	// waiting Read.
 	directRead = 4 << 10
 
+	// maxFavours is how many frames that are at hand a stream that leads processes, after which it does not
+	// go on if it has what it waits for.
+	maxFavours = 8
+
 	// longStreak is how many DATA frames in a row one stream gets before the
 	// background reader leaves reading to it.
 	longStreak = 4
@@ -104,6 +109,7 @@ func (c *Conn) readLoop() {
 	}
 	c.fail(err)
 	c.turn.fix()
+	c.in.abandon()
 	c.in.discard()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,16 +129,30 @@ func (c *Conn) lead(s *Stream, ask func() bool) (paused bool) {
 	case !errors.Is(err, errEnough):
 		c.turn.fix() // the background reader ends the connection
 	}
-	c.turn.leave(s.recv.ended())
+	// What is at hand will not make the transport readable again: somebody must process it now.
+	c.turn.leave(c.in.r < c.in.w || s.recv.ended())
 	return paused
+}
+
+// abandon accounts for what never comes of the current DATA frame.
+func (r *reader) abandon() {
+	if r.stream != nil {
+		r.c.consumed(r.left)
+		r.stream = nil
+	}
 }
 
 // discard reads until the transport ends: while something is unread, closing a
 // socket resets it, and the peer might not see our GOAWAY. The connection's
 // closeGrace bounds it.
 func (r *reader) discard() {
+	if r.buf.shared() { // with what streams have queued
+		r.buf.release()
+		r.buf = newReadBuffer()
+	}
 	for {
-		if _, err := r.c.tr.Read(r.buf.b[:]); err != nil && !r.c.turn.goOn() {
+		r.stopped = nil
+		if _, err := r.c.tr.Read(r.buf.b[:]); err != nil && !r.c.turn.goOn() && r.stopped == nil {
 			break
 		}
 	}
@@ -144,7 +164,7 @@ func (r *reader) discard() {
 // errEnough or errPaused.
 func (r *reader) run(lead *Stream, ask func() bool) error {
 	r.lead, r.ask = lead, ask
-	r.streak = 0
+	r.streak, r.favours = 0, 0
 	defer r.announce()
 	for r.err == nil {
 		err := r.phase(r)
@@ -177,6 +197,16 @@ func (r *reader) enough() bool {
 		return r.lead.recv.settled()
 	}
 	return r.streak >= longStreak && r.c.turn.unneeded()
+}
+
+// mayStop reports whether this is a place to stop at: nothing is at hand, or a stream that leads has done
+// enough for others.
+func (r *reader) mayStop() bool {
+	if r.r == r.w {
+		return true
+	}
+	r.favours++
+	return r.lead != nil && r.favours > maxFavours
 }
 
 // pause is asked by the carrier when nothing is at hand.
@@ -303,7 +333,7 @@ func (r *reader) preface() error {
 
 // frameStart reads a frame's header, with pad length and priority if it has them.
 func (r *reader) frameStart() error {
-	if r.r == r.w && r.enough() {
+	if r.mayStop() && r.enough() {
 		return errEnough
 	}
 	if err := r.fillUpTo(frameHeaderSize, r.ahead(frameHeaderSize)); err != nil {
@@ -375,7 +405,7 @@ func (r *reader) startData() error {
 			return err
 		}
 	}
-	if !r.c.inflow.arrived(h.length) {
+	if ok := r.c.arrived(h.length); !ok {
 		return connError(http2.ErrCodeFlowControl, "the peer exceeds the connection's window")
 	}
 	s, err := r.c.receiver(h.id)

@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -18,15 +19,13 @@ func grow(window *int64, n int64) bool {
 	return *window <= maxWindow
 }
 
-// workingWindow is the credit that a peer mostly has for a whole connection, besides
-// what was received and is not read.
-const workingWindow = 16 << 20
-
 // A connInflow is the credit that the peer has for the whole connection.
 //
-// The credit plus what was received and not read is what the connection may come to hold, and
-// never exceeds limit. All of that beyond the initial window, which a peer has in any case, is taken
-// from the Memory that connections share.
+// Besides what was received and is not read, the peer has a working window, which grows and shrinks with the
+// rate at which it is used; a connection on which nothing comes has just the initial one.
+// Window and unread bytes together are what the connection may come to hold. They
+// never exceed limit, and what of them is beyond the initial window, which a peer has in any
+// case, is taken from the Memory that connections share.
 type connInflow struct {
 	mu     sync.Mutex
 	memory *Memory // nil: unlimited
@@ -35,16 +34,32 @@ type connInflow struct {
 	queued int64 // received, not read
 	held   int64 // taken from memory
 	closed bool  // nothing more is received
+
+	working int64     // what window is topped up to
+	came    int64     // received since the last update
+	updated time.Time // when that was
 }
 
-// arrived takes the payload of a DATA frame from the window. It reports whether
-// the peer kept to it.
-func (f *connInflow) arrived(n int) bool {
+const (
+	minWorkingWindow = 256 << 10
+	maxWorkingWindow = 16 << 20
+
+	// workingTime is for how long the working window lasts: longer than any round trip.
+	workingTime = time.Second
+)
+
+// arrived takes the payload of a DATA frame from the window. It reports whether the peer kept to it, and returns the
+// WINDOW_UPDATE that is due, or 0: bytes that nobody reads must not use up the credit of those that somebody does.
+func (f *connInflow) arrived(n int) (give int64, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if int64(n) > f.window {
+		return 0, false
+	}
 	f.window -= int64(n)
 	f.queued += int64(n)
-	return f.window >= 0
+	f.came += int64(n)
+	return f.refill(), true
 }
 
 // consumed says that n bytes need no memory any more. It returns the
@@ -58,23 +73,33 @@ func (f *connInflow) consumed(n int) int64 {
 	return give
 }
 
-// refill tops the window up. An update is due when a quarter of the working window can be
+// refill tops the window up. An update is due when half of the working window can be
 // given, or as much as the peer has left: so no peer waits for credit that is there.
 func (f *connInflow) refill() int64 {
 	if f.closed {
 		return 0
 	}
-	working := min(workingWindow, f.limit)
-	n := min(working-f.window, f.limit-f.queued-f.window)
-	if n <= 0 || n < working/4 && n < f.window {
+	working := min(max(f.working, minWorkingWindow), f.limit)
+	n := min(working-f.window, f.limit-f.queued-f.window, f.held+f.memory.available()-f.beyond())
+	if n <= 0 || n < working/2 && n < f.window {
 		return 0
 	}
-	if need := f.beyond() + n - f.held; need > 0 && f.memory != nil {
+	if need := f.beyond() + n - f.held; need > 0 {
 		f.held += f.memory.take(need)
-		n = min(n, f.held-f.beyond())
+		n = max(0, min(n, f.held-f.beyond()))
 	}
-	f.window += max(n, 0)
-	return max(n, 0)
+	f.window += n
+	f.adapt()
+	return n
+}
+
+// adapt sets the working window by the rate of late.
+func (f *connInflow) adapt() {
+	now := time.Now()
+	took := max(now.Sub(f.updated), time.Microsecond)
+	want := int64(float64(f.came) * float64(workingTime) / float64(took))
+	f.working = min(max(want, f.working/2, minWorkingWindow), maxWorkingWindow)
+	f.came, f.updated = 0, now
 }
 
 // beyond is how much of what the connection may come to hold is beyond the initial window;
@@ -89,7 +114,7 @@ func (f *connInflow) beyond() int64 {
 // settle gives back what is not needed any more, once it is worth it.
 func (f *connInflow) settle() {
 	excess := f.held - max(f.beyond(), 0)
-	if f.memory != nil && (excess >= memoryGrain || f.closed) {
+	if excess >= memoryGrain || f.closed {
 		f.held -= excess
 		f.memory.give(excess)
 	}
@@ -103,10 +128,10 @@ func (f *connInflow) close() {
 	f.settle()
 }
 
-// A Memory bounds what connections that share it hold: the bytes that were received and not
+// A Memory bounds what connections that share it may come to hold: the bytes that were received and not
 // read, and those that peers may still send. When it runs out, a connection
 // still has the initial window, of 64 KiB; so the sum over n connections never exceeds the limit by more than
-// n times that.
+// n times that. Then streams that nobody reads can stall the others of their connection.
 type Memory struct {
 	limit int64
 	used  atomic.Int64
@@ -114,7 +139,7 @@ type Memory struct {
 
 const (
 	// memoryGrain is what is worth giving back.
-	memoryGrain = 1 << 20
+	memoryGrain = 64 << 10
 
 	// memoryShare bounds what a connection may take at once, to that part of what is
 	// left: so those that come first do not get everything.
@@ -124,8 +149,19 @@ const (
 // NewMemory returns a Memory of so many bytes.
 func NewMemory(limit int64) *Memory { return &Memory{limit: limit} }
 
+// available is the most that take would give now.
+func (m *Memory) available() int64 {
+	if m == nil {
+		return maxWindow
+	}
+	return max(0, (m.limit-m.used.Load())/memoryShare)
+}
+
 // take returns how much of n may be held.
 func (m *Memory) take(n int64) int64 {
+	if m == nil {
+		return n
+	}
 	for {
 		used := m.used.Load()
 		n = min(n, (m.limit-used)/memoryShare)
@@ -138,7 +174,11 @@ func (m *Memory) take(n int64) int64 {
 	}
 }
 
-func (m *Memory) give(n int64) { m.used.Add(-n) }
+func (m *Memory) give(n int64) {
+	if m != nil {
+		m.used.Add(-n)
+	}
+}
 
-// Used returns how much is held.
+// Used returns how much is held, of which peers may not have sent all.
 func (m *Memory) Used() int64 { return m.used.Load() }

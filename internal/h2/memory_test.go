@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
+
+	"golang.org/x/net/http2"
 )
 
 // TestMemoryIsShared plays connections that share a Memory, at random. The oracle adds up what each has
@@ -17,7 +19,6 @@ func TestMemoryIsShared(t *testing.T) {
 		flows := make([]*connInflow, 1+rng.IntN(20))
 		for i := range flows {
 			flows[i] = &connInflow{memory: memory, limit: 8 << 20, window: initialWindow}
-			flows[i].refill()
 		}
 		check := func() {
 			t.Helper()
@@ -42,8 +43,8 @@ func TestMemoryIsShared(t *testing.T) {
 			check()
 		}
 		for _, f := range flows {
-			if n := f.consumed(int(f.queued)); f.window == 0 {
-				t.Fatalf("seed %d: a peer whose bytes are all read waits for credit (%d given)", seed, n)
+			if f.consumed(int(f.queued)); f.window == 0 {
+				t.Fatalf("seed %d: a peer whose bytes are all read waits for credit", seed)
 			}
 			f.arrived(int(f.window / 2))
 			f.close()
@@ -95,4 +96,68 @@ func TestMemoryBoundsAllConnections(t *testing.T) {
 			t.Errorf("%d bytes used of %d", used, limit)
 		}
 	})
+}
+
+// TestMemoryOfCutFrames ends connections in the middle of a frame, and over frames that break flow control: nothing is held
+// for what never comes.
+func TestMemoryOfCutFrames(t *testing.T) {
+	for name, window := range map[string]int{"cut": 0, "violation": initialWindow} {
+		t.Run(name, inBubble(func(t *testing.T) {
+			cfg := Config{Memory: NewMemory(1 << 30), ConnWindow: window}
+			for range 3 {
+				streams := make(chan *Stream, 1)
+				p, c := playClient(t, cfg, hold(streams))
+				p.connect(1)
+				p.wantStatus(1, 200, false)
+				s := <-streams
+				for _, size := range []int{60_000, 1 << 20} { // the first one asks for more window
+					p.write(string(appendFrameHeader(nil, size, http2.FrameData, 0, 1)) + string(make([]byte, min(size, 60_000))))
+					io.ReadFull(s, make([]byte, 60_000))
+				}
+				p.conn.Close()
+				<-c.Done()
+				s.Close()
+				c.Close()
+				if c.inflow.queued != 0 {
+					t.Errorf("%d bytes are unaccounted for", c.inflow.queued)
+				}
+			}
+			if used := cfg.Memory.Used(); used != 0 {
+				t.Errorf("%d used after all connections have ended", used)
+			}
+		}))
+	}
+}
+
+// TestIdleConnectionsHoldNothing: connections on which nothing comes leave the memory to the others.
+func TestIdleConnectionsHoldNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{Memory: NewMemory(8 << 20)}
+		handle, accepted := accepting()
+		for range 100 {
+			client, _ := newUnlikePair(t, memWire, Config{}, cfg, handle)
+			s := mustOpen(t, client)
+			go s.Write([]byte("a little"))
+			(<-accepted).Read(make([]byte, 100))
+		}
+		synctest.Wait()
+		if used := cfg.Memory.Used(); used > 100*minWorkingWindow {
+			t.Errorf("%d held for connections that hardly anything comes on", used)
+		}
+	})
+}
+
+// TestFewUpdatesWhenMemoryIsShort: small reads do not cost a WINDOW_UPDATE each.
+func TestFewUpdatesWhenMemoryIsShort(t *testing.T) {
+	f := &connInflow{memory: NewMemory(0), limit: 256 << 20, window: initialWindow}
+	f.arrived(initialWindow)
+	updates := 0
+	for range initialWindow / 10 {
+		if f.consumed(10) > 0 {
+			updates++
+		}
+	}
+	if updates == 0 || updates > 20 {
+		t.Errorf("%d updates for %d reads", updates, initialWindow/10)
+	}
 }

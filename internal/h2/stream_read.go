@@ -100,14 +100,18 @@ func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
 	for {
 		b, err := s.ReadBuffer()
 		switch {
-		case errors.Is(err, io.EOF):
+		case err == io.EOF: //nolint:errorlint // what only wraps it is no clean end
 			return n, nil
 		case err != nil:
 			return n, err
 		}
+		size := len(b.Bytes())
 		m, err := w.Write(b.Bytes())
 		b.Release()
 		n += int64(m)
+		if err == nil && m < size {
+			err = io.ErrShortWrite
+		}
 		if err != nil {
 			return n, err
 		}
@@ -403,7 +407,19 @@ func (s *Stream) returnCredit(n int) {
 // consumed says that n received bytes need no memory any more, and gives the
 // peer the credit that is due on the connection.
 func (c *Conn) consumed(n int) {
-	give := c.inflow.consumed(n)
+	if n > 0 {
+		c.giveCredit(c.inflow.consumed(n))
+	}
+}
+
+// arrived takes a DATA frame's payload from the connection's window, and reports whether the peer kept to it.
+func (c *Conn) arrived(n int) bool {
+	give, ok := c.inflow.arrived(n)
+	c.giveCredit(give)
+	return ok
+}
+
+func (c *Conn) giveCredit(give int64) {
 	if give == 0 {
 		return
 	}

@@ -299,3 +299,94 @@ func readMixed(s *Stream, rng *rand.Rand) (got []byte, err error) {
 		}
 	}
 }
+
+// TestLeaderLeavesWithItsData: a Read that has what it waits for does not go on for others for long, whatever is at hand.
+func TestLeaderLeavesWithItsData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		streams := make(chan *Stream, 2)
+		p, _ := playClient(t, Config{}, hold(streams))
+		p.connect(1)
+		p.wantStatus(1, 200, false)
+		first := <-streams
+		p.connect(3)
+		p.wantStatus(3, 200, false)
+		other := <-streams
+		for range 2 * longStreak { // until the background reader leaves reading to it
+			p.fr.WriteData(1, false, []byte("x"))
+			first.Read(make([]byte, 10))
+		}
+		var frames []byte
+		frames = append(appendFrameHeader(frames, 1, http2.FrameData, 0, 1), 'y')
+		for range 200 {
+			frames = append(appendFrameHeader(frames, 991, http2.FrameData, 0, 3), make([]byte, 991)...)
+		}
+		go p.write(string(frames))
+		if n, err := first.Read(make([]byte, 10)); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		other.recv.mu.Lock()
+		size := other.recv.queue.size
+		other.recv.mu.Unlock()
+		if size > 2*readBufferSize {
+			t.Errorf("a Read that had its byte went through %d bytes of another stream first", size)
+		}
+		if _, err := io.ReadFull(other, make([]byte, 200*991)); err != nil { // somebody goes on
+			t.Error(err)
+		}
+	})
+}
+
+// TestQueuesOutliveTheConnection: what streams have queued is not what comes after the connection broke.
+func TestQueuesOutliveTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		streams := make(chan *Stream, 1)
+		p, c := playClient(t, Config{}, hold(streams))
+		p.connect(1)
+		p.wantStatus(1, 200, false)
+		s := <-streams
+		payload := randomBytes(1, 5000)
+		p.fr.WriteData(1, false, payload)
+		synctest.Wait()
+		p.fr.WriteData(0, false, []byte("x")) // a connection error
+		<-c.Done()
+		p.write(string(bytes.Repeat([]byte("Z"), readBufferSize)))
+		synctest.Wait()
+		got := make([]byte, len(payload))
+		if _, err := io.ReadFull(s, got); !bytes.Equal(got, payload) {
+			t.Errorf("read %.20q…, %v", got, err)
+		}
+	})
+}
+
+// TestAnswerWhileOthersAreOverdue: a CONNECT that is answered while others are given up is not given up.
+func TestAnswerWhileOthersAreOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, c := playServer(t, Config{AnswerTimeout: time.Second, PingInterval: -1})
+		results := make(chan error, 2)
+		open := func() {
+			s, err := c.Open(t.Context(), "a:1", nil)
+			if err == nil {
+				s.SetReadDeadline(time.Now().Add(time.Minute))
+				if _, err = s.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, ErrAnswerTimeout) {
+					err = nil
+				}
+			}
+			results <- err
+		}
+		go open()
+		time.Sleep(time.Second / 2)
+		go open()
+		synctest.Wait()
+		c.NotifyAvailable(func() { // while the first is reset
+			c.NotifyAvailable(nil)
+			p.answer(3, 200, false)
+			time.Sleep(time.Second)
+		})
+		if err := <-results; !errors.Is(err, ErrAnswerTimeout) || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the first: %v", err)
+		}
+		if err := <-results; err != nil {
+			t.Errorf("the second: %v", err)
+		}
+	})
+}

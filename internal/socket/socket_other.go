@@ -3,6 +3,7 @@
 package socket
 
 import (
+	"errors"
 	"net"
 	"syscall"
 )
@@ -18,7 +19,7 @@ func of(interface {
 }
 
 // TryWrite is not to be had here.
-func (s *Socket) TryWrite([]byte) (int, error) { return 0, syscall.ENOSYS }
+func (s *Socket) TryWrite([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
 // Read is not to be had here.
-func (s *Socket) Read(Destination) (int, error) { return 0, syscall.ENOSYS }
+func (s *Socket) Read(Destination) (int, error) { return 0, errors.ErrUnsupported }
