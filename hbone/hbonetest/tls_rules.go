@@ -208,6 +208,7 @@ func (s *script) wantServerRefused(change func(*tls.Config)) {
 	d := s.dial(s.hop())
 	tc := tls.Server(s.acceptRaw(), cfg)
 	if tc.HandshakeContext(s.step()) == nil {
+		_ = tc.SetReadDeadline(time.Now().Add(s.opts.timeout())) // a client may leave the connection alone
 		sent, _ := io.ReadAll(io.LimitReader(tc, 1<<16))
 		if len(sent) > 0 {
 			s.errorf("the client sends %s to a server that it should have refused", brief(sent))

@@ -185,15 +185,16 @@ func (s *script) more(p *peer) (*app, *stream) {
 // connectOn waits for the client under test to open a stream on p. A client
 // may make another tunnel instead; then there is nothing to be seen.
 func (s *script) connectOn(p *peer) *stream {
+	var err error
 	for wait := time.Duration(0); wait < s.opts.timeout(); wait += s.opts.quiet() {
-		if p.wait(s.opts.quiet(), func() bool { return len(p.opened) > 0 }) == nil {
+		if err = p.wait(s.opts.quiet(), func() bool { return len(p.opened) > 0 }); err == nil {
 			return p.wantConnect()
 		}
 		if len(s.raw) > 0 {
 			s.skip("the client does not share tunnels")
 		}
 	}
-	s.fatalf("the client does not open another stream")
+	s.fatalf("the client does not open another stream: %v", err)
 	return nil
 }
 
