@@ -17,5 +17,6 @@
 //
 // It says nothing about networks: loopback has no latency, no loss and no limit
 // but the CPU, which is the point. It sets a congestion control without pacing on its
-// sockets where it can, as pacing makes such numbers meaningless.
+// sockets where it can, and on those that a way's libraries have made when its connections
+// stand, as pacing makes such numbers meaningless.
 package bench

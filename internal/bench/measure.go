@@ -170,6 +170,9 @@ func start(b *testing.B, ways []Way, conns int) []*run {
 		}
 		runs = append(runs, r)
 	}
+	if err := allWithoutPacing(); err != nil {
+		b.Fatal(err)
+	}
 	return runs
 }
 

@@ -17,7 +17,7 @@ type command byte
 
 const (
 	echo   command = 'E' // sends back what comes, until it ends
-	take   command = 'T' // reads length bytes, answers with their checksum in 8 bytes
+	take   command = 'T' // reads length bytes, answers with their checksum in 4 bytes
 	give   command = 'G' // sends length bytes of payload
 	answer command = 'A' // reads to the end, then sends back all of it: a client's half-close
 	bye    command = 'B' // says "bye" and ends, then reports to Ends: a server's half-close
@@ -32,7 +32,6 @@ type App struct {
 	// Ends are those of connections that report.
 	Ends chan End
 
-	verify   bool
 	listener net.Listener
 	serving  sync.WaitGroup
 	mu       sync.Mutex
@@ -45,15 +44,14 @@ type End struct {
 	Err  error
 }
 
-// NewApp starts an App on loopback. With verify it makes checksums of what it takes.
-func NewApp(verify bool) (*App, error) {
+// NewApp starts an App on loopback.
+func NewApp() (*App, error) {
 	l, err := listen()
 	if err != nil {
 		return nil, err
 	}
 	a := &App{
 		Ends:     make(chan End, 16),
-		verify:   verify,
 		listener: l,
 		conns:    make(map[net.Conn]bool),
 	}
@@ -61,8 +59,8 @@ func NewApp(verify bool) (*App, error) {
 	return a, nil
 }
 
-// Port returns the port that a listens on.
-func (a *App) Port() int { return a.listener.Addr().(*net.TCPAddr).Port }
+// Addr returns the address that a listens on.
+func (a *App) Addr() string { return a.listener.Addr().String() }
 
 // Close ends all connections and waits.
 func (a *App) Close() {
@@ -121,9 +119,9 @@ func (a *App) serve(c *net.TCPConn) error {
 		_, err := io.Copy(c, c)
 		return errors.Join(err, c.CloseWrite())
 	case take:
-		return a.serveTake(c, n)
+		return serveTake(c, n)
 	case give:
-		if err := send(c, n, new(checksum)); err != nil {
+		if _, err := send(c, n); err != nil {
 			return err
 		}
 		return errors.Join(c.CloseWrite(), drain(c))
@@ -147,14 +145,12 @@ func (a *App) serve(c *net.TCPConn) error {
 	return fmt.Errorf("no command %q", head[0])
 }
 
-func (a *App) serveTake(c *net.TCPConn, n int64) error {
-	sum := checksum{on: a.verify}
-	if err := receive(c, n, &sum); err != nil {
+func serveTake(c *net.TCPConn, n int64) error {
+	sum, err := receive(c, n)
+	if err != nil {
 		return err
 	}
-	var got [8]byte
-	binary.BigEndian.PutUint64(got[:], uint64(sum.sum))
-	if _, err := c.Write(got[:]); err != nil {
+	if err := binary.Write(c, binary.BigEndian, sum); err != nil {
 		return err
 	}
 	return errors.Join(c.CloseWrite(), drain(c))
@@ -177,7 +173,7 @@ func (a *App) serveReport(c *net.TCPConn) error {
 }
 
 func serveCrash(c *net.TCPConn, n int64) error {
-	if err := send(c, n, new(checksum)); err != nil {
+	if _, err := send(c, n); err != nil {
 		return err
 	}
 	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
@@ -200,10 +196,7 @@ func ask(c io.Writer, cmd command, n int64) error {
 // chunk is how much is written or read at a time.
 const chunk = 64 << 10
 
-type buffer [chunk]byte
-
 var (
-	buffers    = sync.Pool{New: func() any { return new(buffer) }}
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 	// payload is random. Each chunk begins a prime number of bytes after the one
@@ -217,75 +210,62 @@ var (
 
 const stride = 4099
 
-// A checksum is of what was sent or received; it stays 0 unless it is on.
-type checksum struct {
-	on  bool
-	sum uint32
-}
-
-func (s *checksum) add(b []byte) {
-	if s.on {
-		s.sum = crc32.Update(s.sum, castagnoli, b)
-	}
-}
-
-// send writes n bytes of the payload.
-func send(w io.Writer, n int64, sum *checksum) error {
+// send writes n bytes of the payload, and returns their checksum.
+func send(w io.Writer, n int64) (sum uint32, err error) {
 	for at := 0; n > 0; at = (at + stride) % (len(payload) - chunk) {
 		b := payload[at : at+int(min(n, chunk))]
-		sum.add(b)
+		sum = crc32.Update(sum, castagnoli, b)
 		if _, err := w.Write(b); err != nil {
-			return err
+			return 0, err
 		}
 		n -= int64(len(b))
 	}
-	return nil
+	return sum, nil
 }
 
-// receive reads n bytes.
-func receive(r io.Reader, n int64, sum *checksum) error {
-	buf := buffers.Get().(*buffer)
-	defer buffers.Put(buf)
+// receive reads n bytes, and returns their checksum.
+func receive(r io.Reader, n int64) (sum uint32, err error) {
+	buf := make([]byte, chunk)
 	for n > 0 {
 		got, err := r.Read(buf[:min(n, chunk)])
-		sum.add(buf[:got])
+		sum = crc32.Update(sum, castagnoli, buf[:got])
 		n -= int64(got)
 		if err != nil && n > 0 {
-			return fmt.Errorf("%d bytes are missing: %w", n, err)
+			return 0, fmt.Errorf("%d bytes are missing: %w", n, err)
 		}
 	}
-	return nil
+	return sum, nil
 }
 
-// upload sends n bytes to an [App] and waits until it has them.
-func upload(c io.ReadWriter, n int64, verify bool) error {
+// upload sends n bytes to an [App], which must get them.
+func upload(c io.ReadWriter, n int64) error {
 	if err := ask(c, take, n); err != nil {
 		return err
 	}
-	sum := checksum{on: verify}
-	if err := send(c, n, &sum); err != nil {
+	sent, err := send(c, n)
+	if err != nil {
 		return err
 	}
-	var got [8]byte
-	if _, err := io.ReadFull(c, got[:]); err != nil {
+	var got uint32
+	if err := binary.Read(c, binary.BigEndian, &got); err != nil {
 		return err
 	}
-	if verify && binary.BigEndian.Uint64(got[:]) != uint64(sum.sum) {
+	if got != sent {
 		return errors.New("upload: what arrived is not what was sent")
 	}
 	return nil
 }
 
-// download receives n bytes from an [App].
-func download(c io.ReadWriter, n int64, verify bool) error {
+// download receives n bytes from an [App], which must be those that it sends.
+func download(c io.ReadWriter, n int64) error {
 	if err := ask(c, give, n); err != nil {
 		return err
 	}
-	got, want := checksum{on: verify}, checksum{on: verify}
-	if err := receive(c, n, &got); err != nil || !verify {
+	got, err := receive(c, n)
+	if err != nil {
 		return err
 	}
-	if err := send(io.Discard, n, &want); err != nil || got != want {
+	if want, _ := send(io.Discard, n); got != want {
 		return errors.New("download: what arrived is not what was sent")
 	}
 	return nil

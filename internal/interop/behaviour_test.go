@@ -79,7 +79,7 @@ var (
 
 func newWorld(t testing.TB) *World {
 	t.Helper()
-	w, err := NewWorld(true)
+	w, err := NewWorld()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func testUpload(ctx context.Context, w *World, dial DialFunc) error {
 		return err
 	}
 	defer c.Close()
-	return upload(c, bulk, true)
+	return upload(c, bulk)
 }
 
 func testDownload(ctx context.Context, w *World, dial DialFunc) error {
@@ -139,7 +139,7 @@ func testDownload(ctx context.Context, w *World, dial DialFunc) error {
 		return err
 	}
 	defer c.Close()
-	return download(c, bulk, true)
+	return download(c, bulk)
 }
 
 // testManyStreams moves data both ways on many streams at a time.
@@ -153,9 +153,9 @@ func testManyStreams(ctx context.Context, w *World, dial DialFunc) error {
 			}
 			defer c.Close()
 			if i%2 == 0 {
-				return upload(c, bulk/10, true)
+				return upload(c, bulk/10)
 			}
-			return download(c, bulk/10, true)
+			return download(c, bulk/10)
 		})
 	}
 	return g.Wait()
@@ -281,9 +281,8 @@ func testNobodyListens(ctx context.Context, w *World, dial DialFunc) error {
 	if err != nil {
 		return err
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
 	l.Close()
-	c, err := dial(ctx, net.JoinHostPort("localhost", port))
+	c, err := dial(ctx, byName(l.Addr().String()))
 	if err != nil {
 		return ctx.Err()
 	}
@@ -307,7 +306,7 @@ func testDeadline(ctx context.Context, w *World, dial DialFunc) error {
 	}
 	until, _ := ctx.Deadline()
 	_ = c.SetReadDeadline(until)
-	return download(c, 1000, true)
+	return download(c, 1000)
 }
 
 func testContext(ctx context.Context, w *World, dial DialFunc) error {

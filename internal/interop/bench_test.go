@@ -1,50 +1,84 @@
 package interop
 
 import (
-	"strings"
+	"context"
+	"fmt"
+	"net"
 	"testing"
+
+	"github.com/eastwest-mesh/eastwest/internal/bench"
 )
 
-// BenchmarkBulk moves 64 KiB per operation.
-func BenchmarkBulk(b *testing.B) { benchmarkAll(b, "Bulk/") }
+// Benchmarks beside pkg/hbone, with a TCP application behind all, as its servers
+// always have one; see docs/benchmarks.md, and package bench for the method:
+//
+//	go test -run '^$' -bench . -benchtime 5x
 
-// BenchmarkPingPong has 1 KiB echoed per operation.
-func BenchmarkPingPong(b *testing.B) { benchmarkAll(b, "PingPong/") }
-
-// BenchmarkConnect makes a connection over warm tunnels per operation, and has
-// 1 KiB echoed on it.
-func BenchmarkConnect(b *testing.B) { benchmarkAll(b, "Connect/") }
-
-func benchmarkAll(b *testing.B, prefix string) {
-	for _, m := range Measures() {
-		name, ok := strings.CutPrefix(m.Name, prefix)
-		if !ok {
-			continue
+// istioWay is pkg/hbone over one hop, or two: then its double server joins the
+// hops in memory, while our gateway has a real connection to our server.
+func istioWay(hops int) bench.Way {
+	return bench.Way{Name: "pkg-hbone", Start: func(tb testing.TB, app bench.App) bench.Dial {
+		w := newWorld(tb)
+		serve := w.IstioServer
+		if hops == 2 {
+			serve = w.IstioDoubleServer
 		}
-		for _, p := range m.Peers {
-			b.Run(name+"/peer="+p.Name, func(b *testing.B) { benchmark(b, m, p) })
-		}
+		dial := w.IstioClient(must(serve())(tb), hops)
+		authority := byName(bench.Listen(tb, app))
+		return func() (net.Conn, error) { return dial(context.Background(), authority) }
+	}}
+}
+
+// beside are our way, pkg/hbone's, and the one that limits them.
+func beside(hops int) []bench.Way {
+	limit := bench.TLS()
+	if hops == 2 {
+		limit = bench.TLSInTLS()
+	}
+	return []bench.Way{bench.Relayed(bench.HBONE(hops)), istioWay(hops), bench.Relayed(limit)}
+}
+
+func eachHops(b *testing.B, run func(b *testing.B, hops int)) {
+	for hops := 1; hops <= 2; hops++ {
+		b.Run(fmt.Sprintf("hops=%d", hops), func(b *testing.B) { run(b, hops) })
 	}
 }
 
-func benchmark(b *testing.B, m Measure, p Peer) {
-	b.StopTimer()
-	w, err := NewWorld(false)
-	if err != nil {
-		b.Fatal(err)
+func eachStreams(b *testing.B, run func(b *testing.B, streams int)) {
+	for _, streams := range []int{1, 64} {
+		b.Run(fmt.Sprintf("streams=%d", streams), func(b *testing.B) { run(b, streams) })
 	}
-	defer w.Close()
-	dial, err := p.Make(w, m.Hops)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	b.SetBytes(int64(m.Bytes))
-	s, err := m.measure(b.Context(), w, dial, b.N, b)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, metric := range m.Metrics {
-		b.ReportMetric(metric.Of(s), metric.Unit)
-	}
+}
+
+// BenchmarkBulk transfers to and from the application.
+func BenchmarkBulk(b *testing.B) {
+	eachHops(b, func(b *testing.B, hops int) {
+		eachStreams(b, func(b *testing.B, streams int) {
+			for _, d := range []bench.Direction{bench.Up, bench.Down} {
+				b.Run(string(d), func(b *testing.B) {
+					bench.Bulk{Direction: d, Streams: streams}.Run(b, beside(hops)...)
+				})
+			}
+		})
+	})
+}
+
+// BenchmarkPingPong sends 1 KiB there and back.
+func BenchmarkPingPong(b *testing.B) {
+	eachHops(b, func(b *testing.B, hops int) {
+		eachStreams(b, func(b *testing.B, streams int) {
+			bench.PingPong{Streams: streams}.Run(b, beside(hops)...)
+		})
+	})
+}
+
+// BenchmarkNewConnection makes connections over warm tunnels, beside new TCP
+// connections to the application itself. pkg/hbone makes an inner tunnel for
+// each, and never closes its own to the application: so there are few of them.
+func BenchmarkNewConnection(b *testing.B) {
+	eachHops(b, func(b *testing.B, hops int) {
+		eachStreams(b, func(b *testing.B, streams int) {
+			bench.Connect{AtOnce: streams, Count: 1024}.Run(b, bench.Relayed(bench.HBONE(hops)), istioWay(hops), bench.TCP())
+		})
+	})
 }

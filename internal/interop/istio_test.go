@@ -93,7 +93,7 @@ func TestIstioServerDrains(t *testing.T) {
 	finished := make(chan error, 1)
 	go func() { finished <- s.Shutdown(ctx) }()
 	<-down
-	if err := upload(c, bulk, true); err != nil {
+	if err := upload(c, bulk); err != nil {
 		t.Errorf("a stream that was open: %v", err)
 	}
 	c.Close()

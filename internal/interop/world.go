@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 
 	"github.com/eastwest-mesh/eastwest/hbone"
@@ -29,9 +28,9 @@ const (
 	gatewayID = "/ns/istio-system/sa/gateway"
 )
 
-// NewWorld starts an application. With verify, checksums are made of what it takes.
-func NewWorld(verify bool) (*World, error) {
-	app, err := NewApp(verify)
+// NewWorld starts an application.
+func NewWorld() (*World, error) {
+	app, err := NewApp()
 	if err != nil {
 		return nil, err
 	}
@@ -49,11 +48,18 @@ func (w *World) Close() {
 
 func (w *World) onClose(f func()) { w.closers = append(w.closers, f) }
 
-// Authority names the application by a host name, since pkg/hbone's double
-// server takes no address.
-func (w *World) Authority() string {
-	return net.JoinHostPort("localhost", strconv.Itoa(w.App.Port()))
+// Authority names the application.
+func (w *World) Authority() string { return byName(w.App.Addr()) }
+
+// byName is an address on loopback with a host name, since pkg/hbone's double
+// server takes no other.
+func byName(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return net.JoinHostPort("localhost", port)
 }
+
+// listen listens on loopback.
+func listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
 
 // serve runs a server of ours.
 func (w *World) serve(s *hbone.Server) (addr string, err error) {
@@ -98,7 +104,7 @@ func toAuthority(r *hbone.Request) { relay(r, r.Authority()) }
 
 // relay joins a stream with a TCP connection to address.
 func relay(r *hbone.Request, address string) {
-	tcp, err := dialTCP(r.Context(), "tcp", address)
+	tcp, err := new(net.Dialer).DialContext(r.Context(), "tcp", address)
 	if err != nil {
 		_ = r.Reject(http.StatusServiceUnavailable)
 		return
@@ -117,7 +123,7 @@ type DialFunc func(ctx context.Context, authority string) (net.Conn, error)
 // Client makes a client of ours, with default settings, for the server at addr:
 // one hop, or two if it is a gateway.
 func (w *World) Client(addr string, hops int) DialFunc {
-	tr := &hbone.Transport{DialContext: dialTCP}
+	tr := new(hbone.Transport)
 	w.onClose(func() { tr.Close() })
 	creds := w.ca.Client(w.ca.Issue(clientID), serverID, gatewayID)
 	return func(ctx context.Context, authority string) (net.Conn, error) {

@@ -133,7 +133,7 @@ func (w *World) xnetServer(t testing.TB, s *http2.Server) (addr string) {
 }
 
 func connectHandler(w http.ResponseWriter, r *http.Request) {
-	tcp, err := dialTCP(r.Context(), "tcp", r.Host)
+	tcp, err := new(net.Dialer).DialContext(r.Context(), "tcp", r.Host)
 	if err != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
