@@ -6,9 +6,17 @@ import (
 )
 
 const (
-	// maxRerolls bounds the outer streams that one try to find a new backend
-	// may open and drop: cheap ones, where the gateway names the backend.
-	maxRerolls = 8
+	// rollsPerBackend is how many outer streams a search may open for each of the n backends
+	// that there would be if it finds one: cheap ones, where the gateway names
+	// the backend. If it picks each of them as often, 7n in a row miss the nth with a
+	// chance of (1-1/n)^7n < e^-7: fewer than one search in a thousand.
+	rollsPerBackend = 7
+	maxRolls        = 64
+
+	// laterRolls is how many a search gets after one that found nothing: it is for a
+	// backend that came since.
+	laterRolls = 9
+
 	// maxBlindRerolls bounds those that cost a handshake each, and may be
 	// mistaken: what looks like the same backend may be another.
 	maxBlindRerolls = 1
@@ -74,25 +82,10 @@ func (g *group) retireOld(now time.Time) {
 }
 
 // grow makes one tunnel, to a new backend if it can be found within the
-// budget. Which backend it is, the gateway decides anew for each outer stream.
+// budget, and sets when to look for the next.
 func (p *pool) grow(g *group) {
 	defer p.tasks.Done()
-	rolls, blind := 0, 0
-	unwanted := func(b Backend) bool {
-		if !p.leadsTo(g, b) {
-			return false
-		}
-		if b.Source == BackendHeader {
-			return true
-		}
-		blind++
-		return blind <= maxBlindRerolls
-	}
-	tn, err := p.makeTunnel(g, unwanted)
-	for errors.Is(err, errUnwanted) && rolls < maxRerolls {
-		rolls++
-		tn, err = p.makeTunnel(g, unwanted)
-	}
+	tn, err := p.search(g)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g.growing = false
@@ -106,15 +99,54 @@ func (p *pool) grow(g *group) {
 	g.settle()
 }
 
+// search makes a tunnel to a backend that has none. Which one it is, the gateway decides
+// anew for each outer stream.
+func (p *pool) search(g *group) (*tunnel, error) {
+	blind := 0
+	unwanted := func(b Backend) bool {
+		if !p.leadsTo(g, b) {
+			return false
+		}
+		if b.Source == BackendHeader {
+			return true
+		}
+		blind++
+		return blind <= maxBlindRerolls
+	}
+	for rolls := p.rolls(g); ; rolls-- {
+		tn, err := p.makeTunnel(g, unwanted)
+		if rolls == 1 || !errors.Is(err, errUnwanted) {
+			return tn, err
+		}
+	}
+}
+
+// rolls is the budget of the next search.
+func (p *pool) rolls(g *group) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if g.growWait > 0 {
+		return laterRolls
+	}
+	_, known := g.young(time.Now())
+	return min(rollsPerBackend*(known+1), maxRolls)
+}
+
 // leadsTo reports whether a young tunnel of g leads to b, as far as is known.
 func (p *pool) leadsTo(g *group, b Backend) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	for _, tn := range g.tunnels {
-		if !tn.old(now) && tn.known == b {
+		if !tn.old(now) && (tn.known == b || tn.shows(b)) {
 			return true
 		}
 	}
 	return false
+}
+
+// shows reports whether b is what the certificate at the end of tn tells. That may be all that is known of a
+// backend before the first CONNECT; the answer to one may have told more of tn since.
+func (tn *tunnel) shows(b Backend) bool {
+	return b.Source == BackendCertificate && b == backendOfCertificate(tn.path[tn.hop].TLS)
 }

@@ -20,15 +20,20 @@ func (w *world) backends(n int) []string {
 	for i := range n {
 		address := fmt.Sprintf("pod-%d:15008", i+1)
 		list = append(list, address)
-		w.pod(address, func(r *hbone.Request) {
-			if conn, err := r.Accept(nil); err == nil {
-				defer conn.Close()
-				fmt.Fprintln(conn, address)
-				_, _ = io.Copy(conn, conn)
-			}
-		})
+		w.pod(address, named(address, nil))
 	}
 	return list
+}
+
+// named answers with the address of a backend before it echoes.
+func named(address string, answer http.Header) func(*hbone.Request) {
+	return func(r *hbone.Request) {
+		if conn, err := r.Accept(answer); err == nil {
+			defer conn.Close()
+			fmt.Fprintln(conn, address)
+			_, _ = io.Copy(conn, conn)
+		}
+	}
 }
 
 // visit dials once and returns the address of the backend that answered.
@@ -185,7 +190,7 @@ func TestLoadIsBalancedOverBackendsNotTunnels(t *testing.T) {
 		}
 		g := w.gateway(map[string][]string{reviews: {"pod-1:15008", "pod-2:15008"}})
 		g.reveal = false
-		g.pick = func([]string) int { return g.streams / 3 } // the first twice, then the second
+		g.pick = func([]string) int { return g.streams / 4 } // the first three times, then the second
 		tr := w.transport()
 		path := w.twoHops(reviews)
 		path.Spread = 2

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 
@@ -112,6 +113,7 @@ type gateway struct {
 	backends map[string][]string // by authority
 	pick     func([]string) int  // nil: one after the other
 	streams  int
+	headers  []http.Header // of all CONNECTs
 }
 
 func (w *world) gateway(backends map[string][]string) *gateway {
@@ -125,7 +127,7 @@ func (w *world) gateway(backends map[string][]string) *gateway {
 }
 
 func (g *gateway) forward(r *hbone.Request) {
-	backend := g.next(r.Authority())
+	backend := g.next(r)
 	if backend == "" {
 		_ = r.Reject(http.StatusNotFound)
 		return
@@ -147,10 +149,11 @@ func (g *gateway) forward(r *hbone.Request) {
 	_, _ = hbone.Relay(context.Background(), conn, nc)
 }
 
-func (g *gateway) next(service string) string {
+func (g *gateway) next(r *hbone.Request) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	list := g.backends[service]
+	g.headers = append(g.headers, r.Header())
+	list := g.backends[r.Authority()]
 	if len(list) == 0 {
 		return ""
 	}
@@ -159,6 +162,13 @@ func (g *gateway) next(service string) string {
 		return list[g.pick(list)]
 	}
 	return list[g.streams%len(list)]
+}
+
+// seen returns the headers of all CONNECTs that came.
+func (g *gateway) seen() []http.Header {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.headers)
 }
 
 func (g *gateway) set(service string, backends ...string) {
