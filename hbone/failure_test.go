@@ -245,3 +245,59 @@ func TestBadCertificateBacksOff(t *testing.T) {
 		}
 	})
 }
+
+// TestSilentBackendGetsNoStreams: a backend whose packets are lost tells nobody that it is gone. The first
+// CONNECT that it does not answer has to do.
+func TestSilentBackendGetsNoStreams(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.gateway(map[string][]string{reviews: w.backends(3)})
+		tr := w.transport()
+		path := w.twoHops(reviews)
+		path.Spread = 3
+		for range 20 {
+			visit(t, tr, path)
+			synctest.Wait()
+		}
+		w.net.Blackhole("gateway", "pod-1")
+		failed := 0
+		for range 100 {
+			conn, err := tr.Dial(context.Background(), path)
+			if err != nil {
+				wantHop(t, err, 1, hbone.PhaseConnect)
+				failed++
+				continue
+			}
+			conn.Close()
+			synctest.Wait()
+		}
+		if failed != 1 {
+			t.Errorf("%d dials went to the backend that is gone, want 1", failed)
+		}
+	})
+}
+
+// TestSlowAnswerIsNotDeath: the peer of a tunnel may be well, and only what it connects to not answer.
+func TestSlowAnswerIsNotDeath(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, func(r *hbone.Request) {
+			if r.Authority() == ratings {
+				<-r.Context().Done()
+				return
+			}
+			echo(r)
+		})
+		tr := w.transport()
+		path := w.oneHop()
+		for range 3 {
+			path.Hops[0].Authority = ratings
+			_, err := tr.Dial(context.Background(), path)
+			wantHop(t, err, 0, hbone.PhaseConnect)
+			synctest.Wait()
+			path.Hops[0].Authority = reviews
+			mustDial(t, tr, path).Close()
+		}
+		if got := tr.Stats().Hops[0].Dials; got != 1 {
+			t.Errorf("%d tunnels were made, want 1", got)
+		}
+	})
+}

@@ -323,3 +323,48 @@ func TestTrace(t *testing.T) {
 		}
 	})
 }
+
+// TestOldTunnelsOnTwoHops: inner tunnels stay in an outer one that is only old, and leave it in their own time;
+// no stream notices.
+func TestOldTunnelsOnTwoHops(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.gateway(map[string][]string{reviews: w.backends(3)})
+		tr := w.transport()
+		tr.MaxTunnelAge = 10 * time.Minute
+		path := w.twoHops(reviews)
+		path.Spread = 3
+		first := mustDial(t, tr, path)
+		var address string
+		fmt.Fscanln(first, &address)
+		use := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
+				visit(t, tr, path)
+			}
+		}
+		handshakes := func() (outer, inner uint64) {
+			hops := tr.Stats().Hops
+			return hops[0].Handshakes, hops[1].Handshakes
+		}
+		use(8 * time.Minute) // nothing is old: less than 9 in 10 of the age
+		if outer, inner := handshakes(); outer != 1 || inner != 3 {
+			t.Fatalf("%d outer and %d inner handshakes while all are young, want 1 and 3", outer, inner)
+		}
+		use(4 * time.Minute) // all are replaced, each once, over the outer tunnel of that moment
+		if outer, inner := handshakes(); outer > 2 || inner != 6 {
+			t.Errorf("%d outer and %d inner handshakes after one age, want at most 2, and 6", outer, inner)
+		}
+		use(13 * time.Minute) // nothing but the first stream is left in the first outer tunnel
+		if outer, inner := handshakes(); outer < 2 || outer > 3 || inner != 9 {
+			t.Errorf("%d outer and %d inner handshakes after two ages, want 2 or 3, and 9", outer, inner)
+		}
+		wantEcho(t, first, "undisturbed")
+		first.Close()
+		synctest.Wait()
+		if hops := tr.Stats().Hops; hops[1].Tunnels != 3 {
+			t.Errorf("%d inner tunnels, want the 3 young ones", hops[1].Tunnels)
+		}
+		if hops := mustDial(t, tr, path).Hops(); hops[1].Tunnel == first.Hops()[1].Tunnel {
+			t.Error("the first tunnel took a new stream")
+		}
+	})
+}

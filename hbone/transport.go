@@ -47,8 +47,8 @@ type Transport struct {
 
 	// MaxTunnelAge is when a tunnel is to be replaced, give or take a tenth:
 	// new streams go to a younger one as soon as there is one, and streams
-	// that it has are left alone. So a load balancer in front of a hop, and
-	// backends that appear behind a gateway, get their share.
+	// that it has are left alone, with the tunnels in them. So a load balancer in
+	// front of a hop, and backends that appear behind a gateway, get their share.
 	// If zero, the default of 30 min is used. If negative, there is no limit.
 	MaxTunnelAge time.Duration
 

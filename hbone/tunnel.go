@@ -40,6 +40,7 @@ type tunnel struct {
 	idleFrom time.Time
 	settled  bool // the peer's settings came, or a CONNECT came to something: its room is known
 	proved   bool // a CONNECT was answered: the peer took us
+	doubted  bool // a CONNECT was not answered in time, nor a PING since
 	retired  RetireReason
 	known    Backend // what was told of the backend
 	backend  *backend
@@ -48,7 +49,7 @@ type tunnel struct {
 // room reports whether one more stream fits. What the peer allows counts, and
 // that is none while it drains.
 func (tn *tunnel) room(now time.Time) bool {
-	if tn.retired != "" || !tn.drain.IsZero() && !now.Before(tn.drain) {
+	if tn.retired != "" || tn.doubted || !tn.drain.IsZero() && !now.Before(tn.drain) {
 		return false
 	}
 	available := tn.conn.Available()
@@ -56,14 +57,15 @@ func (tn *tunnel) room(now time.Time) bool {
 }
 
 // old reports whether something younger should take over. A tunnel through one
-// that takes no new streams is as old as that one.
+// that has to end is old; through one that is only old itself, it stays until its own time: else
+// all that it carries would be replaced at once.
 func (tn *tunnel) old(now time.Time) bool {
-	for t := tn; t != nil; t = t.outer {
-		if t.retired != "" || !t.ages.IsZero() && !now.Before(t.ages) {
+	for t := tn.outer; t != nil; t = t.outer {
+		if t.retired != "" && t.retired != RetireAge {
 			return true
 		}
 	}
-	return false
+	return !tn.ages.IsZero() && !now.Before(tn.ages)
 }
 
 // open sends the CONNECT for which a stream was reserved. The reservation ends with the
@@ -71,6 +73,9 @@ func (tn *tunnel) old(now time.Time) bool {
 func (tn *tunnel) open(ctx context.Context, authority string, h http.Header, reused bool) (*Conn, error) {
 	stream, err := tn.conn.Open(ctx, authority, h)
 	if err != nil {
+		if errors.Is(err, h2.ErrAnswerTimeout) {
+			tn.doubt()
+		}
 		failure := tn.connectError(authority, tn.ended(ctx, err))
 		tn.release()
 		tn.pool.t.Trace.connectFailed(tn, authority, failure)
@@ -92,6 +97,25 @@ func (tn *tunnel) ended(ctx context.Context, err error) error {
 
 // streamEnded is called by the engine.
 func (tn *tunnel) streamEnded(*h2.Stream) { tn.release() }
+
+// doubt keeps new streams away from a tunnel whose peer did not answer a CONNECT, until a PING shows that it
+// is alive, and only what it connects to was slow. The keepalive takes longer to find that it is not.
+func (tn *tunnel) doubt() {
+	p := tn.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if tn.doubted || p.closed {
+		return
+	}
+	tn.doubted = true
+	p.tasks.Go(func() {
+		_, err := tn.conn.Ping(p.ctx)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		tn.doubted = err != nil
+		tn.group.settle()
+	})
+}
 
 // connectError says in which phase the tunnel turned out not to work. What the
 // peer thinks of our certificate, and whether it speaks HTTP/2 at all, shows
