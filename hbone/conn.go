@@ -156,6 +156,12 @@ func (c *Conn) explain(err error) error {
 	return c.tunnel.broken().hopError(PhaseStream, c.Authority(), err)
 }
 
+// end tells what a stream that has ended came to.
+func (c *Conn) end() StreamEnd {
+	sent, received := c.stream.Transferred()
+	return StreamEnd{Sent: sent, Received: received, Cause: c.explain(c.stream.Cause())}
+}
+
 // unwrap returns the engine's stream if nc is one of ours, so that a tunnel
 // inside of it can use more than a net.Conn has.
 func unwrap(nc net.Conn) net.Conn {

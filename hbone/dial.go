@@ -12,10 +12,6 @@ import (
 	"github.com/eastwest-mesh/eastwest/internal/h2"
 )
 
-// errUnwanted ends the making of a tunnel that would lead to a backend that
-// has one already.
-var errUnwanted = errors.New("the backend has a tunnel already")
-
 // makeTunnel makes a tunnel to the last hop of g: reach it, do the handshake,
 // start HTTP/2. If unwanted is set, it is asked about the backend as soon as
 // that is known.
@@ -28,23 +24,31 @@ func (p *pool) makeTunnel(g *group, unwanted func(Backend) bool) (*tunnel, error
 		wake:  make(chan struct{}, 1),
 		gone:  make(chan struct{}),
 	}
-	info := TunnelInfo{Hop: tn.hop, Address: hopAddress(g.hops, tn.hop)}
-	p.count(tn.hop, func(s *HopStats) { s.Dials++ })
-	p.t.Trace.dial(info)
+	p.number(tn)
+	p.t.Trace.dial(tn)
 	if err := tn.make(p.ctx, g.hops, unwanted); err != nil {
 		p.mu.Lock()
 		tn.leaveCarrier()
 		p.mu.Unlock()
-		if !errors.Is(err, errUnwanted) {
+		if !errors.Is(err, ErrDuplicateBackend) {
 			p.count(tn.hop, func(s *HopStats) { s.Failures++ })
-			p.debug("tunnel failed", info, "error", err)
-			p.t.Trace.failed(info, err)
+			p.debug("tunnel failed", tn, "error", err)
 		}
+		p.t.Trace.failed(tn, err)
 		return nil, err
 	}
-	p.debug("tunnel ready", info, "took", time.Since(began))
-	p.t.Trace.ready(tn.info(), time.Since(began))
+	p.debug("tunnel ready", tn, "took", time.Since(began))
+	p.t.Trace.ready(tn, time.Since(began))
 	return tn, nil
+}
+
+// number counts a tunnel that is about to be made.
+func (p *pool) number(tn *tunnel) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lastID++
+	tn.id = p.lastID
+	p.countLocked(tn.hop, func(s *HopStats) { s.Dials++ })
 }
 
 func (tn *tunnel) make(ctx context.Context, hops []Hop, unwanted func(Backend) bool) error {
@@ -54,7 +58,7 @@ func (tn *tunnel) make(ctx context.Context, hops []Hop, unwanted func(Backend) b
 	}
 	if unwanted != nil && tn.known.Source == BackendHeader && unwanted(tn.known) {
 		raw.Close() // before it cost a handshake
-		return errUnwanted
+		return ErrDuplicateBackend
 	}
 	nc, err := tn.secure(ctx, hops, raw)
 	if err != nil {
@@ -65,7 +69,7 @@ func (tn *tunnel) make(ctx context.Context, hops []Hop, unwanted func(Backend) b
 		tn.known = backendOfCertificate(tn.path[tn.hop].TLS)
 		if unwanted != nil && unwanted(tn.known) {
 			nc.Close()
-			return errUnwanted
+			return ErrDuplicateBackend
 		}
 	}
 	t := tn.pool.t
@@ -150,6 +154,7 @@ func (tn *tunnel) secure(ctx context.Context, hops []Hop, raw net.Conn) (net.Con
 		}
 		tn.pool.count(tn.hop, func(s *HopStats) { s.Handshakes++ })
 		state, nc = conn.ConnectionState(), conn
+		tn.pool.t.Trace.tls(tn, state)
 	}
 	tn.path[tn.hop].TLS = state
 	tn.setLifetime(creds, state)
@@ -240,10 +245,11 @@ func ended(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", ctx.Err(), cause)
 }
 
-func (p *pool) debug(msg string, tunnel TunnelInfo, args ...any) {
+func (p *pool) debug(msg string, tn *tunnel, args ...any) {
 	if p.t.Logger == nil {
 		return
 	}
+	tunnel := tn.info()
 	args = append(args, "tunnel", tunnel.ID, "hop", tunnel.Hop, "address", tunnel.Address)
 	p.t.Logger.Debug(msg, args...)
 }

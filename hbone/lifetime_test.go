@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/eastwest-mesh/eastwest/hbone"
 )
@@ -280,46 +277,6 @@ func TestCloseIdle(t *testing.T) {
 		tr.CloseIdle()
 		if got := tr.Stats().Tunnels; got != 0 {
 			t.Errorf("%d tunnels left, want 0", got)
-		}
-	})
-}
-
-func TestTrace(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.pod(podAddr, echo)
-		w.gateway(map[string][]string{reviews: {podAddr}})
-		var (
-			mu  sync.Mutex
-			got []string
-		)
-		add := func(format string, args ...any) {
-			mu.Lock()
-			defer mu.Unlock()
-			got = append(got, fmt.Sprintf(format, args...))
-		}
-		tr := w.transport()
-		tr.Trace = &hbone.Trace{
-			TunnelDial:    func(i hbone.TunnelInfo) { add("dial %d %s", i.Hop, i.Address) },
-			TunnelReady:   func(i hbone.TunnelInfo, _ time.Duration) { add("ready %d", i.Hop) },
-			TunnelFailed:  func(i hbone.TunnelInfo, err error) { add("failed %d %s", i.Hop, i.Address) },
-			TunnelRetired: func(i hbone.TunnelInfo, why hbone.RetireReason) { add("retired %d %s", i.Hop, why) },
-			TunnelClosed:  func(i hbone.TunnelInfo, _ error) { add("closed %d", i.Hop) },
-			Connected:     func(i hbone.TunnelInfo, c *hbone.Conn) { add("connected %d %s", i.Hop, c.Authority()) },
-			ConnectFailed: func(i hbone.TunnelInfo, a string, err *hbone.HopError) { add("refused %d %s %v", i.Hop, a, err.Err) },
-		}
-		mustDial(t, tr, w.twoHops(reviews)).Close()
-		synctest.Wait()
-		tr.CloseIdle()
-		_, _ = tr.Dial(context.Background(), w.twoHops(ratings))
-		want := []string{
-			"dial 1 " + reviews, "dial 0 " + gatewayAddr, "ready 0", "connected 0 " + reviews,
-			"ready 1", "connected 1 " + reviews,
-			"retired 1 idle", "closed 1", "retired 0 idle", "closed 0",
-			"dial 1 " + ratings, "dial 0 " + gatewayAddr, "ready 0",
-			"refused 0 " + ratings + " status 404 (Not Found)", "failed 1 " + ratings,
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("trace (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -96,6 +96,9 @@ func (p *pool) connect(ctx context.Context, hops []Hop, header http.Header, spre
 		if err != nil {
 			return nil, err
 		}
+		if reused {
+			p.t.Trace.reused(tn)
+		}
 		conn, err := tn.open(ctx, hops[len(hops)-1].Authority, header, reused)
 		if err == nil {
 			return conn, nil

@@ -115,7 +115,7 @@ func (p *pool) search(g *group) (*tunnel, error) {
 	}
 	for rolls := p.rolls(g); ; rolls-- {
 		tn, err := p.makeTunnel(g, unwanted)
-		if rolls == 1 || !errors.Is(err, errUnwanted) {
+		if rolls == 1 || !errors.Is(err, ErrDuplicateBackend) {
 			return tn, err
 		}
 	}

@@ -33,6 +33,8 @@ type tunnel struct {
 	wake  chan struct{} // watch is to look again
 	gone  chan struct{} // closed when it has ended
 
+	announced bool // Trace.TunnelRetired was told; watch's
+
 	// Guarded by pool.mu.
 	active   int // streams, open or reserved
 	carries  int // those of them that carry a tunnel, or are to
@@ -71,6 +73,7 @@ func (tn *tunnel) old(now time.Time) bool {
 // open sends the CONNECT for which a stream was reserved. The reservation ends with the
 // stream.
 func (tn *tunnel) open(ctx context.Context, authority string, h http.Header, reused bool) (*Conn, error) {
+	tn.pool.t.Trace.connecting(tn, authority)
 	stream, err := tn.conn.Open(ctx, authority, h)
 	if err != nil {
 		if errors.Is(err, h2.ErrAnswerTimeout) {
@@ -203,8 +206,6 @@ func (tn *tunnel) look() {
 // add takes a new tunnel into its group and starts its watch.
 func (g *group) add(tn *tunnel) {
 	p := g.pool
-	p.lastID++
-	tn.id = p.lastID
 	tn.path[tn.hop].Tunnel = tn.id
 	tn.idleFrom = time.Now()
 	tn.backend = g.backendOf(tn.known)
@@ -216,6 +217,12 @@ func (g *group) add(tn *tunnel) {
 	}
 	p.tasks.Add(1)
 	go tn.watch()
+}
+
+func (tn *tunnel) retire(why RetireReason) {
+	tn.pool.mu.Lock()
+	defer tn.pool.mu.Unlock()
+	tn.retireLocked(why)
 }
 
 // retireLocked takes tn out of its group. Its streams go on.
@@ -236,13 +243,9 @@ func (tn *tunnel) watch() {
 	defer tn.pool.tasks.Done()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	announced := false
 	for {
 		next, why, over := tn.pool.review(tn)
-		if why != "" && !announced {
-			announced = true
-			tn.pool.t.Trace.retired(tn.info(), why)
-		}
+		tn.announce(why)
 		if over {
 			tn.goodbye()
 		}
@@ -254,6 +257,8 @@ func (tn *tunnel) watch() {
 		case <-timer.C:
 		case <-tn.wake:
 		case <-tn.cut:
+			tn.retire(RetireRevoked)
+			tn.announce(RetireRevoked)
 			tn.conn.CloseWithError(tn.hopError(PhaseStream, "", ErrRevoked))
 			tn.finish()
 			return
@@ -261,6 +266,14 @@ func (tn *tunnel) watch() {
 			tn.finish()
 			return
 		}
+	}
+}
+
+// announce tells once that tn was retired, if it is. Only watch calls it.
+func (tn *tunnel) announce(why RetireReason) {
+	if why != "" && !tn.announced {
+		tn.announced = true
+		tn.pool.t.Trace.retired(tn, why)
 	}
 }
 
@@ -307,7 +320,11 @@ func (tn *tunnel) finish() {
 		p.countLocked(tn.hop, func(s *HopStats) { s.Failures++ })
 		tn.group.failed(tn.hopError(unprovedPhase(err), "", err))
 	}
+	if p.closed {
+		tn.retireLocked(RetireClosing)
+	}
 	tn.retireLocked(RetireGoAway)
+	why := tn.retired
 	tn.leaveCarrier()
 	delete(p.tunnels, tn)
 	if len(p.tunnels) == 0 && p.drained != nil {
@@ -315,15 +332,16 @@ func (tn *tunnel) finish() {
 		p.drained = nil
 	}
 	p.mu.Unlock()
-	p.debug("tunnel closed", tn.info(), "error", err)
-	p.t.Trace.closed(tn.info(), err)
+	tn.announce(why)
+	p.debug("tunnel closed", tn, "error", err)
+	p.t.Trace.closed(tn, err)
 	close(tn.gone)
 }
 
 func (tn *tunnel) info() TunnelInfo {
 	tn.pool.mu.Lock()
 	defer tn.pool.mu.Unlock()
-	return TunnelInfo{ID: tn.id, Hop: tn.hop, Address: tn.path[tn.hop].Address, Backend: tn.known}
+	return TunnelInfo{ID: tn.id, Hop: tn.hop, Address: hopAddress(tn.group.hops, tn.hop), Backend: tn.known}
 }
 
 // backendKnown returns what was told of the backend.
@@ -342,7 +360,7 @@ func (p *pool) notify(tn *tunnel) {
 		return // finish comes next
 	}
 	tn.settled = true
-	if tn.id != 0 && tn.conn.Draining() {
+	if tn.backend != nil && tn.conn.Draining() { // backend: it is in its group
 		tn.retireLocked(RetireGoAway)
 	}
 	tn.group.settle()

@@ -92,7 +92,7 @@ func (c *Conn) end(err error, abrupt bool) {
 		s.endRecv(err, abrupt)
 	}
 	for _, s := range tell {
-		c.cfg.StreamEnded(s)
+		s.tellEnd()
 	}
 	c.inflow.close()
 	c.turn.fix()

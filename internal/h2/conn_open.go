@@ -131,7 +131,7 @@ func (s *Stream) awaitAnswer(ctx context.Context) (*Stream, error) {
 		return nil, &StatusError{Status: code, Header: header}
 	}
 	if tell {
-		s.c.cfg.StreamEnded(s)
+		s.tellEnd()
 	}
 	return s, nil
 }

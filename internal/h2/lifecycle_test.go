@@ -560,3 +560,38 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 		}
 	}
 }
+
+// TestOnEnd: told once, whether the stream ended before or after it was asked.
+func TestOnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		handle, accepted := accepting()
+		client, _ := newPair(t, memWire, Config{}, handle)
+		for _, early := range []bool{true, false} {
+			a := mustOpen(t, client)
+			b := <-accepted
+			told := 0
+			if early {
+				a.OnEnd(func() { told++ })
+			}
+			a.Write([]byte("12345"))
+			a.CloseWrite()
+			b.Write([]byte("123"))
+			synctest.Wait()
+			if told != 0 || a.Cause() != nil {
+				t.Fatalf("told %d times of a stream that has not ended, cause %v", told, a.Cause())
+			}
+			b.CloseWrite()
+			synctest.Wait()
+			if !early {
+				a.OnEnd(func() { told++ })
+			}
+			a.Close()
+			b.Close()
+			synctest.Wait()
+			sent, received := a.Transferred() // though nothing was read
+			if told != 1 || a.Cause() != nil || sent != 5 || received != 3 {
+				t.Errorf("told %d times; cause %v, %d bytes sent, %d received", told, a.Cause(), sent, received)
+			}
+		}
+	})
+}

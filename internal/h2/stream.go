@@ -25,14 +25,15 @@ type Stream struct {
 
 	// Conn.mu guards what follows.
 	send       sendHalf
-	answered   bool // the response was sent or has come
 	status     int
 	response   http.Header
+	answered   bool           // the response was sent or has come
 	remoteEnd  bool           // the peer sent END_STREAM
 	readClosed bool           // CloseRead was called
 	over       bool           // both directions have ended
 	taken      bool           // Open returned it, or Accept was called
 	told       bool           // Config.StreamEnded was
+	onEnd      func()         // see OnEnd; not changed once told
 	cause      error          // why, if not by END_STREAM both ways
 	answerBy   time.Duration  // clients: after Conn.born the answer must have come; 0 if at any time
 	context    *streamContext // nil until asked for
@@ -97,9 +98,9 @@ func (c *Conn) streamGone(s *Stream) {
 	tell := s.tell()
 	c.mu.Unlock()
 	if tell {
-		c.cfg.StreamEnded(s)
+		s.tellEnd()
 	}
-	c.roomMade(!tell)
+	c.roomMade(!tell || c.cfg.StreamEnded == nil)
 }
 
 // roomMade does what follows when there may be fewer streams. c.mu is not held.
@@ -119,14 +120,61 @@ func (c *Conn) roomMade(notify bool) {
 	}
 }
 
-// tell reports whether Config.StreamEnded is to be told now that s has ended, which is once, if s
+// tell reports whether tellEnd is to be called now that s has ended, which is once, if s
 // ever was anybody's. c.mu is held.
 func (s *Stream) tell() bool {
-	if s.c.cfg.StreamEnded == nil || !s.over || !s.taken || s.told {
+	if !s.over || !s.taken || s.told {
 		return false
 	}
 	s.told = true
 	return true
+}
+
+// tellEnd tells those who want to know of the end of s. c.mu is not held.
+func (s *Stream) tellEnd() {
+	if f := s.c.cfg.StreamEnded; f != nil {
+		f(s)
+	}
+	if s.onEnd != nil {
+		s.onEnd()
+	}
+}
+
+// OnEnd has f called when both directions of a stream have ended that Open returned or that was
+// accepted, after Config.StreamEnded, on the goroutine that ended it; at once if they have
+// ended already. f is called once, without locks held, and must not block. Only the last f counts.
+func (s *Stream) OnEnd(f func()) {
+	s.c.mu.Lock()
+	told := s.told
+	if !told {
+		s.onEnd = f
+	}
+	s.c.mu.Unlock()
+	if told {
+		f()
+	}
+}
+
+// Cause says why the stream ended, as Context does: nil if both directions ended with END_STREAM, or we
+// read all that we wanted, and while the stream has not ended.
+func (s *Stream) Cause() error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.remoteEnd && s.send.ended {
+		return nil
+	}
+	return s.cause
+}
+
+// Transferred returns how many bytes of DATA were sent, or will be, and how many were received, whether or not they
+// were read.
+func (s *Stream) Transferred() (sent, received int64) {
+	s.c.mu.Lock()
+	sent = s.send.sent
+	s.c.mu.Unlock()
+	s.recv.mu.Lock()
+	defer s.recv.mu.Unlock()
+	return sent, s.recv.received
 }
 
 // idle reports whether a stream was never opened (RFC 9113 §5.1). c.mu is held.

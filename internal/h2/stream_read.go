@@ -18,20 +18,21 @@ type recvHalf struct {
 	queue    recvQueue
 	window   int64 // the peer may still send this much
 	credit   int64 // was read and not yet given back to the peer
-	eof      bool  // END_STREAM came: io.EOF follows the queue
+	received int64
 	err      error // follows the queue
 	closed   error // fails reads at once; what comes is dropped
+	eof      bool  // END_STREAM came: io.EOF follows the queue
 	opening  bool  // clients: Open waits for the answer
 	answered bool  // clients: the answer has come
 	deadline deadline
 
 	// A Read that is under way.
-	busy    bool
 	dst     []byte // gets what comes
 	got     int    // bytes of dst that came; nothing is queued unless it is full
-	lent    bool   // the connection's reader writes into dst without the lock
-	leads   bool   // it reads from the connection
-	follows bool   // it waits for those who do
+	busy    bool
+	lent    bool // the connection's reader writes into dst without the lock
+	leads   bool // it reads from the connection
+	follows bool // it waits for those who do
 
 	onDemand bool    // it is a ReadBuffer: dst is buffer's, as soon as there is something for it
 	buffer   *Buffer // of a ReadBuffer; nil until then
@@ -290,6 +291,7 @@ func (s *Stream) giveBack(n int) (unannounced bool) {
 	r := &s.recv
 	r.mu.Lock()
 	r.lent = false
+	r.received += int64(n)
 	if r.closed != nil {
 		s.wake()
 		r.mu.Unlock()
@@ -317,6 +319,7 @@ func (s *Stream) received() (unannounced bool) {
 func (s *Stream) deliver(b []byte, buf *readBuffer) (unannounced bool) {
 	r := &s.recv
 	r.mu.Lock()
+	r.received += int64(len(b))
 	if r.closed != nil {
 		r.mu.Unlock()
 		s.drop(len(b)) // after CloseRead, the peer may go on

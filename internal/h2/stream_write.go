@@ -14,10 +14,11 @@ import (
 type sendHalf struct {
 	changed  sync.Cond // anything below
 	window   int64     // we may send this much; negative after SETTINGS shrank it
-	busy     bool      // a Write is under way
-	waiting  bool      // it is in the outbox's queue of writers
-	ended    bool      // END_STREAM is sent
-	err      error     // the stream is over
+	sent     int64
+	busy     bool  // a Write is under way
+	waiting  bool  // it is in the outbox's queue of writers
+	ended    bool  // END_STREAM is sent
+	err      error // the stream is over
 	deadline deadline
 }
 
@@ -112,6 +113,7 @@ func (c *Conn) awaitGrant(s *Stream) {
 // else is sending: then most of it need not be copied. c.mu is held, and may be released meanwhile.
 func (c *Conn) sendData(s *Stream, p []byte) {
 	s.send.window -= int64(len(p))
+	s.send.sent += int64(len(p))
 	c.window -= int64(len(p))
 	c.updates = min(c.updates+updatesPerFrame+len(p)/bytesPerUpdate, maxUpdates)
 	if len(p) < directWrite || c.out.flushing || c.out.err != nil {
