@@ -347,7 +347,7 @@ func (s *Stream) endStream() {
 // Writing goes on. HTTP/2 cannot stop one direction alone: the peer is told to
 // stop, by a RST_STREAM, only once the sending direction has ended as well.
 func (s *Stream) CloseRead() error {
-	s.endRecv(io.EOF, true)
+	s.returnCredit(s.endRecv(io.EOF, true))
 	c := s.c
 	c.mu.Lock()
 	s.readClosed = true

@@ -358,10 +358,9 @@ func (s *Stream) end() {
 
 // endRecv ends the direction with err: with abrupt at once, dropping what was
 // received, else after it. It does not take back an END_STREAM that came before.
-func (s *Stream) endRecv(err error, abrupt bool) {
+func (s *Stream) endRecv(err error, abrupt bool) (dropped int) {
 	r := &s.recv
 	r.mu.Lock()
-	dropped := 0
 	if r.err == nil {
 		r.err = err
 	}
@@ -378,6 +377,7 @@ func (s *Stream) endRecv(err error, abrupt bool) {
 	if dropped > 0 {
 		s.c.consumed(dropped)
 	}
+	return dropped
 }
 
 // returnCredit lets the peer send n bytes more on this stream, once it is worth

@@ -211,6 +211,30 @@ func TestCloseRead(t *testing.T) {
 	})
 }
 
+// TestCloseReadOfAFullWindow: a peer that waits for credit goes on when the reader says that it will not read.
+func TestCloseReadOfAFullWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const window = 100_000
+		a, b := openPair(t, memWire, Config{StreamWindow: window})
+		wrote := make(chan error, 1)
+		go func() {
+			_, err := a.Write(make([]byte, 5*window))
+			wrote <- err
+		}()
+		synctest.Wait() // until the window is full
+		b.CloseRead()
+		synctest.Wait()
+		select {
+		case err := <-wrote:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("the peer still waits")
+		}
+	})
+}
+
 // TestStalledReaders lets many streams not read, and wants the others to go on and memory
 // to stay within the windows.
 func TestStalledReaders(t *testing.T) {
