@@ -157,16 +157,19 @@ func (s *Server) Streams() iter.Seq[*Conn] {
 }
 
 // Shutdown closes the listeners, tells the clients of all tunnels to send no
-// new streams (GOAWAY), lets streams and handlers finish, and closes. When ctx
+// new streams (GOAWAY), lets streams and handlers finish, and closes each
+// connection when its client has taken what was sent, or after 5 s. When ctx
 // ends first, it cuts what is left and returns ctx's error. It must not be
 // called by a Handler.
 func (s *Server) Shutdown(ctx context.Context) error {
+	var drains sync.WaitGroup
 	for _, tunnel := range s.beginClosing() {
-		go tunnel.drain(ctx)
+		drains.Go(func() { tunnel.drain(ctx) })
 	}
 	done := make(chan struct{})
 	go func() {
 		s.running.Wait()
+		drains.Wait()
 		close(done)
 	}()
 	select {

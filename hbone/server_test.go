@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/eastwest-mesh/eastwest/hbone"
 )
 
@@ -359,6 +361,42 @@ func TestStreamsLeaveADrainingGateway(t *testing.T) {
 		synctest.Wait()
 		if s := tr.Stats(); s.Hops[0].Tunnels != 1 || s.Hops[1].Tunnels != 1 {
 			t.Errorf("stats = %+v, want only what leads through the new gateway", s)
+		}
+	})
+}
+
+// TestServerShutdownWaitsForItsConnections: a process may exit after Shutdown, and what a client has not yet
+// taken would be lost.
+func TestServerShutdownWaitsForItsConnections(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.pod(podAddr, echo)
+		raw, err := w.net.Host("client").Dial(t.Context(), "tcp", podAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		nc := tls.Client(raw, w.ca.ClientConfig(w.ca.Issue(webID), podID))
+		_, _ = io.WriteString(nc, http2.ClientPreface)
+		fr := http2.NewFramer(nc, nc)
+		_ = fr.WriteSettings()
+		_ = fr.WriteSettingsAck()
+		synctest.Wait()
+		go func() { // answers the PING of a drain, and does not leave
+			for {
+				f, err := fr.ReadFrame()
+				if err != nil {
+					return
+				}
+				if ping, ok := f.(*http2.PingFrame); ok {
+					_ = fr.WritePing(true, ping.Data)
+				}
+			}
+		}()
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if _, err := raw.Write([]byte("x")); err == nil {
+			t.Error("the connection is open after Shutdown")
 		}
 	})
 }

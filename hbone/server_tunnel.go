@@ -116,6 +116,7 @@ func (t *serverTunnel) watch(ctx context.Context, conn *h2.Conn, drainAt time.Ti
 	for {
 		select {
 		case <-conn.Done():
+			awaitNothingLeft(ctx, conn)
 			return t.orderly(conn.Err())
 		case <-cut:
 			err := t.refused(PhaseStream, ErrRevoked)
@@ -128,6 +129,14 @@ func (t *serverTunnel) watch(ctx context.Context, conn *h2.Conn, drainAt time.Ti
 			go t.drain(ctx) // ends when conn has, which is when watch does
 		}
 	}
+}
+
+// awaitNothingLeft waits until the peer has taken what was sent before conn ended, and its goroutines are gone.
+// When ctx ends, it does not wait for the peer any more.
+func awaitNothingLeft(ctx context.Context, conn *h2.Conn) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	conn.Wait()
 }
 
 // opened publishes conn and reports whether it is to be drained at once.

@@ -264,6 +264,7 @@ func (tn *tunnel) watch() {
 			return
 		case <-tn.conn.Done():
 			tn.finish()
+			awaitNothingLeft(tn.pool.ctx, tn.conn)
 			return
 		}
 	}

@@ -209,6 +209,10 @@ func (c *Conn) CloseWithError(err error) {
 	c.awaitExit()
 }
 
+// Wait waits until the connection has ended and nothing is left of it: Done comes before the last of what was
+// sent has been taken. Close cuts that short.
+func (c *Conn) Wait() { c.awaitExit() }
+
 // awaitExit waits for the connection's goroutines.
 func (c *Conn) awaitExit() {
 	c.mu.Lock()
