@@ -7,3 +7,16 @@ func (t *Transport) Groups() int {
 	defer p.mu.Unlock()
 	return len(p.groups)
 }
+
+// MemoryUsed returns what the tunnels of t hold of HTTP2.MemoryLimit.
+func (t *Transport) MemoryUsed() int64 { return t.tunnels().memory.Used() }
+
+// MemoryUsed returns what the tunnels of s hold of HTTP2.MemoryLimit.
+func (s *Server) MemoryUsed() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.memory == nil {
+		return 0
+	}
+	return s.memory.Used()
+}
