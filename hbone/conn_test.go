@@ -2,8 +2,10 @@ package hbone_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/net/nettest"
 
@@ -114,4 +116,34 @@ func TestConn(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestStalledReaderBehindTheGateway: of two streams in one inner tunnel, one is not read. The other goes on, and
+// what the stalled one can cost is its window.
+func TestStalledReaderBehindTheGateway(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		const window, much = 64 << 10, 10 << 20
+		w.pod(podAddr, func(r *hbone.Request) {
+			if conn, err := r.Accept(nil); err == nil {
+				defer conn.Close()
+				_, _ = conn.Write(make([]byte, much))
+			}
+		})
+		w.gateway(map[string][]string{reviews: {podAddr}})
+		tr := w.transport()
+		tr.HTTP2.StreamWindow = window
+		stalled, live := mustDial(t, tr, w.twoHops(reviews)), mustDial(t, tr, w.twoHops(reviews))
+		defer stalled.Close()
+		if n, err := io.Copy(io.Discard, live); n != much || err != nil {
+			t.Errorf("read %d of %d bytes beside a stalled stream, %v", n, much, err)
+		}
+		live.Close()
+		synctest.Wait()
+		if n := hbone.BytesReceived(stalled); n != window {
+			t.Errorf("the stalled stream has received %d bytes, want its window, %d", n, window)
+		}
+		if n, err := io.Copy(io.Discard, stalled); n != much || err != nil {
+			t.Errorf("later read %d of %d bytes, %v", n, much, err)
+		}
+	})
 }

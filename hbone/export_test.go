@@ -20,3 +20,9 @@ func (s *Server) MemoryUsed() int64 {
 	}
 	return s.memory.Used()
 }
+
+// BytesReceived returns how many bytes came on c, read or not.
+func BytesReceived(c *Conn) int64 {
+	_, received := c.stream.Transferred()
+	return received
+}

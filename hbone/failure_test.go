@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -44,58 +45,143 @@ func TestBlackholeFailsAllWaitersAtOnce(t *testing.T) {
 	})
 }
 
-func TestPhasesHaveTimeouts(t *testing.T) {
-	silent := func(w *world, address string) {
-		l, err := w.net.Listen(address)
-		if err != nil {
-			w.Fatal(err)
-		}
-		w.Cleanup(func() { l.Close() })
+// stuckPhases are the phases that a hop can be stuck in, and how to make a pod do that.
+var stuckPhases = []struct {
+	phase hbone.Phase
+	setup func(w *world)
+}{
+	{hbone.PhaseDial, func(w *world) {
+		w.net.Blackhole("client", "pod-1")
+		w.net.Blackhole("gateway", "pod-1")
+	}},
+	{hbone.PhaseTLS, func(w *world) { w.accepting(func(net.Conn) {}) }},
+	{hbone.PhaseHTTP2, func(w *world) {
+		w.accepting(func(nc net.Conn) { // TLS, and then nothing
+			_, _ = io.Copy(io.Discard, tls.Server(nc, w.ca.ServerConfig(w.ca.Issue(podID))))
+		})
+	}},
+	{hbone.PhaseConnect, func(w *world) { w.pod(podAddr, func(r *hbone.Request) { <-r.Context().Done() }) }},
+}
+
+// accepting accepts connections as the pod, and keeps them open.
+func (w *world) accepting(do func(net.Conn)) {
+	l, err := w.net.Listen(podAddr)
+	if err != nil {
+		w.Fatal(err)
 	}
-	mute := func(w *world, address string) { // TLS, and then nothing
-		l, err := w.net.Listen(address)
-		if err != nil {
-			w.Fatal(err)
-		}
-		w.Cleanup(func() { l.Close() })
-		go func() {
+	var conns []net.Conn
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
 			nc, err := l.Accept()
 			if err != nil {
 				return
 			}
-			defer nc.Close()
-			_, _ = io.Copy(io.Discard, tls.Server(nc, w.ca.ServerConfig(w.ca.Issue(podID))))
-		}()
-	}
-	tests := []struct {
-		phase hbone.Phase
-		setup func(w *world, address string)
-	}{
-		{hbone.PhaseDial, func(w *world, _ string) { w.net.Blackhole("client", "pod-1") }},
-		{hbone.PhaseTLS, silent},
-		{hbone.PhaseHTTP2, mute},
-		{hbone.PhaseConnect, func(w *world, address string) {
-			w.pod(address, func(r *hbone.Request) { <-r.Context().Done() })
-		}},
-	}
-	for i, tt := range tests {
-		t.Run(string(tt.phase), func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				tt.setup(w, podAddr)
-				tr := w.transport()
-				tr.DialTimeout, tr.TLSTimeout = 1*time.Second, 2*time.Second
-				tr.HTTP2Timeout, tr.ConnectTimeout = 3*time.Second, 4*time.Second
-				began := time.Now()
-				_, err := tr.Dial(context.Background(), w.oneHop())
-				if he := wantHop(t, err, 0, tt.phase); !he.Timeout() {
-					t.Errorf("%v: Timeout() = false", err)
-				}
-				if took, want := time.Since(began), time.Duration(i+1)*time.Second; took != want {
-					t.Errorf("took %v, want %v", took, want)
-				}
+			conns = append(conns, nc)
+			go do(nc)
+		}
+	}()
+	w.Cleanup(func() {
+		l.Close()
+		<-done
+		for _, nc := range conns {
+			nc.Close()
+		}
+	})
+}
+
+// paths are ways to the pod, directly and through a gateway.
+func (w *world) paths() []hbone.Path {
+	w.gateway(map[string][]string{reviews: {podAddr}})
+	return []hbone.Path{w.oneHop(), w.twoHops(reviews)}
+}
+
+func TestPhasesHaveTimeouts(t *testing.T) {
+	for i, tt := range stuckPhases {
+		for last := range 2 {
+			t.Run(fmt.Sprintf("%s/hops=%d", tt.phase, last+1), func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) {
+					tt.setup(w)
+					tr := w.transport()
+					tr.DialTimeout, tr.TLSTimeout = 1*time.Second, 2*time.Second
+					tr.HTTP2Timeout, tr.ConnectTimeout = 3*time.Second, 4*time.Second
+					hop, phase, want := last, tt.phase, time.Duration(i+1)*time.Second
+					if last > 0 && phase == hbone.PhaseDial { // it is the gateway that dials
+						hop, phase, want = 0, hbone.PhaseConnect, tr.ConnectTimeout
+					}
+					began := time.Now()
+					_, err := tr.Dial(context.Background(), w.paths()[last])
+					if he := wantHop(t, err, hop, phase); !he.Timeout() {
+						t.Errorf("%v: Timeout() = false", err)
+					}
+					if took := time.Since(began); took != want {
+						t.Errorf("took %v, want %v", took, want)
+					}
+				})
 			})
-		})
+		}
 	}
+}
+
+func TestPhasesHonourContext(t *testing.T) {
+	for _, tt := range stuckPhases {
+		for last := range 2 {
+			t.Run(fmt.Sprintf("%s/hops=%d", tt.phase, last+1), func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) {
+					tt.setup(w)
+					tr := w.transport()
+					path := w.paths()[last]
+					phase := hbone.PhaseWait // for the tunnel
+					if tt.phase == hbone.PhaseConnect || tt.phase == hbone.PhaseHTTP2 {
+						phase = hbone.PhaseConnect // which goes out before the peer's settings came
+					}
+					ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+					defer cancel()
+					began := time.Now()
+					_, err := tr.Dial(ctx, path)
+					if he := wantHop(t, err, last, phase); !he.Timeout() || !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("error = %v, want a timeout of the context", err)
+					}
+					if took := time.Since(began); took != 500*time.Millisecond {
+						t.Errorf("took %v, want 500ms", took)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestBlackholeBehindTheGateway: waiters for an inner tunnel fail together as well, and others are not held up.
+func TestBlackholeBehindTheGateway(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.net.Blackhole("gateway", "pod-1")
+		w.pod("pod-2:15008", echo)
+		w.gateway(map[string][]string{reviews: {podAddr}, ratings: {"pod-2:15008"}})
+		tr := w.transport()
+		began := time.Now()
+		var stuck sync.WaitGroup
+		stuck.Go(func() {
+			_, errs := herd(tr, w.twoHops(reviews), 100)
+			if len(errs) != 100 {
+				t.Errorf("%d of 100 dials failed", len(errs))
+			}
+			for _, err := range errs {
+				wantHop(t, err, 0, hbone.PhaseConnect)
+			}
+		})
+		synctest.Wait()
+		conn := mustDial(t, tr, w.twoHops(ratings))
+		wantEcho(t, conn, "hello")
+		conn.Close()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("took %v beside a service that does not answer, want nothing", took)
+		}
+		stuck.Wait()
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("took %v, want the one connect timeout of 10s", took)
+		}
+	})
 }
 
 func TestDialHonoursContext(t *testing.T) {

@@ -113,6 +113,41 @@ func TestServicesDoNotShareInnerTunnels(t *testing.T) {
 	})
 }
 
+// One service behind two gateways is two ways to it, with an inner tunnel each.
+func TestGatewaysDoNotShareInnerTunnels(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, echo)
+		g := w.gateway(map[string][]string{reviews: {podAddr}})
+		w.serve("gateway-2:15008", &hbone.Server{TLS: w.ca.Server(w.ca.Issue(gatewayID), webID), Handler: g.forward})
+		tr := w.transport()
+		for _, address := range []string{gatewayAddr, "gateway-2:15008", gatewayAddr, "gateway-2:15008"} {
+			path := w.twoHops(reviews)
+			path.Hops[0].Address = address
+			conn := mustDial(t, tr, path)
+			wantEcho(t, conn, address)
+			defer conn.Close()
+		}
+		if s := tr.Stats(); s.Hops[0].Tunnels != 2 || s.Hops[1].Tunnels != 2 || s.Streams != 4 {
+			t.Errorf("stats = %+v, want two outer and two inner tunnels with 4 streams", s)
+		}
+	})
+}
+
+func TestOrderOfPeersDoesNotMatter(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, echo)
+		tr := w.transport()
+		for _, peers := range [][]string{{podID, gatewayID}, {gatewayID, podID}, {podID, gatewayID}} {
+			path := w.oneHop()
+			path.Hops[0].TLS = w.client(peers...)
+			mustDial(t, tr, path).Close()
+		}
+		if got := tr.Stats().Hops[0].Dials; got > 1 {
+			t.Errorf("%d tunnels for one set of accepted peers, want 1", got)
+		}
+	})
+}
+
 func TestIdentitiesDoNotShareTunnels(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.serve(podAddr, &hbone.Server{TLS: w.ca.Server(w.ca.Issue(podID)), Handler: echo})

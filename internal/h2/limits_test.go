@@ -1,11 +1,15 @@
 package h2
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"runtime"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -282,6 +286,74 @@ func TestBudget(t *testing.T) {
 		got += fmt.Sprint(" ", spend())
 		if got != "10 5 9" && got != "10 6 10" && got != "10 5 10" {
 			t.Errorf("spent %s", got)
+		}
+	})
+}
+
+// TestPeerThatNeverOpensItsWindow: a peer may stay alive and never let us send anything. Nothing but its own
+// streams waits, no longer than their users want to, and at the end it can be cut.
+func TestPeerThatNeverOpensItsWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, c := playClient(t, Config{}, func(s *Stream) {
+			s.Accept(nil)
+			s.SetWriteDeadline(time.Now().Add(time.Hour))
+			start := time.Now()
+			if n, err := s.Write([]byte("hello")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != time.Hour {
+				t.Errorf("Write = %d, %v after %v", n, err, time.Since(start))
+			}
+			s.SetWriteDeadline(time.Time{})
+			_, err := s.Write([]byte("hello"))
+			if !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Write = %v when the connection is closed", err)
+			}
+		})
+		p.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		p.conn.SetReadDeadline(time.Time{})
+		go func() { // alive
+			for {
+				f, err := p.fr.ReadFrame()
+				if err != nil {
+					return
+				}
+				if ping, ok := f.(*http2.PingFrame); ok && !ping.IsAck() {
+					p.fr.WritePing(true, ping.Data)
+				}
+			}
+		}()
+		synctest.Wait()
+		for id := uint32(1); id < 100; id += 2 {
+			p.connect(id)
+		}
+		time.Sleep(2 * time.Hour)
+		if c.Err() != nil || c.Streams() != 50 {
+			t.Fatalf("%d streams, %v", c.Streams(), c.Err())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		if err := c.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Minute+closeGrace {
+			t.Errorf("Shutdown = %v after %v", err, time.Since(start))
+		}
+	})
+}
+
+// TestSlowPreface: a client that dribbles is given up in time, however steadily it does.
+func TestSlowPreface(t *testing.T) {
+	said := append([]byte(http2.ClientPreface), 0, 0, 0, 4, 0, 0, 0, 0, 0) // and empty SETTINGS
+	synctest.Test(t, func(t *testing.T) {
+		p, c := playRawClient(t, Config{}, echo)
+		go func() {
+			for i := range said {
+				time.Sleep(time.Second)
+				if _, err := p.conn.Write(said[i : i+1]); err != nil {
+					return
+				}
+			}
+		}()
+		start := time.Now()
+		<-c.Done()
+		if d := time.Since(start); d != 10*time.Second || !errors.Is(c.Err(), syscall.ETIMEDOUT) {
+			t.Errorf("ended after %v with %v", d, c.Err())
 		}
 	})
 }
