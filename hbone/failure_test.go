@@ -97,59 +97,60 @@ func (w *world) paths() []hbone.Path {
 	return []hbone.Path{w.oneHop(), w.twoHops(reviews)}
 }
 
-func TestPhasesHaveTimeouts(t *testing.T) {
-	for i, tt := range stuckPhases {
+// eachStuckPhase dials one hop and two, the last of which is stuck in each phase.
+func eachStuckPhase(t *testing.T, test func(t *testing.T, tr *hbone.Transport, path hbone.Path, phase hbone.Phase)) {
+	for _, stuck := range stuckPhases {
 		for last := range 2 {
-			t.Run(fmt.Sprintf("%s/hops=%d", tt.phase, last+1), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/hops=%d", stuck.phase, last+1), func(t *testing.T) {
 				bubble(t, func(t *testing.T, w *world) {
-					tt.setup(w)
-					tr := w.transport()
-					tr.DialTimeout, tr.TLSTimeout = 1*time.Second, 2*time.Second
-					tr.HTTP2Timeout, tr.ConnectTimeout = 3*time.Second, 4*time.Second
-					hop, phase, want := last, tt.phase, time.Duration(i+1)*time.Second
-					if last > 0 && phase == hbone.PhaseDial { // it is the gateway that dials
-						hop, phase, want = 0, hbone.PhaseConnect, tr.ConnectTimeout
-					}
-					began := time.Now()
-					_, err := tr.Dial(context.Background(), w.paths()[last])
-					if he := wantHop(t, err, hop, phase); !he.Timeout() {
-						t.Errorf("%v: Timeout() = false", err)
-					}
-					if took := time.Since(began); took != want {
-						t.Errorf("took %v, want %v", took, want)
-					}
+					stuck.setup(w)
+					test(t, w.transport(), w.paths()[last], stuck.phase)
 				})
 			})
 		}
 	}
 }
 
-func TestPhasesHonourContext(t *testing.T) {
-	for _, tt := range stuckPhases {
-		for last := range 2 {
-			t.Run(fmt.Sprintf("%s/hops=%d", tt.phase, last+1), func(t *testing.T) {
-				bubble(t, func(t *testing.T, w *world) {
-					tt.setup(w)
-					tr := w.transport()
-					path := w.paths()[last]
-					phase := hbone.PhaseWait // for the tunnel
-					if tt.phase == hbone.PhaseConnect || tt.phase == hbone.PhaseHTTP2 {
-						phase = hbone.PhaseConnect // which goes out before the peer's settings came
-					}
-					ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
-					defer cancel()
-					began := time.Now()
-					_, err := tr.Dial(ctx, path)
-					if he := wantHop(t, err, last, phase); !he.Timeout() || !errors.Is(err, context.DeadlineExceeded) {
-						t.Errorf("error = %v, want a timeout of the context", err)
-					}
-					if took := time.Since(began); took != 500*time.Millisecond {
-						t.Errorf("took %v, want 500ms", took)
-					}
-				})
-			})
+func TestPhasesHaveTimeouts(t *testing.T) {
+	eachStuckPhase(t, func(t *testing.T, tr *hbone.Transport, path hbone.Path, phase hbone.Phase) {
+		tr.DialTimeout, tr.TLSTimeout = 1*time.Second, 2*time.Second
+		tr.HTTP2Timeout, tr.ConnectTimeout = 3*time.Second, 4*time.Second
+		limits := map[hbone.Phase]time.Duration{
+			hbone.PhaseDial: tr.DialTimeout, hbone.PhaseTLS: tr.TLSTimeout,
+			hbone.PhaseHTTP2: tr.HTTP2Timeout, hbone.PhaseConnect: tr.ConnectTimeout,
 		}
-	}
+		hop := len(path.Hops) - 1
+		if hop > 0 && phase == hbone.PhaseDial { // it is the gateway that dials
+			hop, phase = 0, hbone.PhaseConnect
+		}
+		began := time.Now()
+		_, err := tr.Dial(context.Background(), path)
+		if he := wantHop(t, err, hop, phase); !he.Timeout() {
+			t.Errorf("%v: Timeout() = false", err)
+		}
+		if took, want := time.Since(began), limits[phase]; took != want {
+			t.Errorf("took %v, want %v", took, want)
+		}
+	})
+}
+
+func TestPhasesHonourContext(t *testing.T) {
+	eachStuckPhase(t, func(t *testing.T, tr *hbone.Transport, path hbone.Path, stuck hbone.Phase) {
+		phase := hbone.PhaseWait // for the tunnel
+		if stuck == hbone.PhaseConnect || stuck == hbone.PhaseHTTP2 {
+			phase = hbone.PhaseConnect // which goes out before the peer's settings came
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		_, err := tr.Dial(ctx, path)
+		if he := wantHop(t, err, len(path.Hops)-1, phase); !he.Timeout() || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error = %v, want a timeout of the context", err)
+		}
+		if took := time.Since(began); took != 500*time.Millisecond {
+			t.Errorf("took %v, want 500ms", took)
+		}
+	})
 }
 
 // TestBlackholeBehindTheGateway: waiters for an inner tunnel fail together as well, and others are not held up.
@@ -336,14 +337,7 @@ func TestBadCertificateBacksOff(t *testing.T) {
 // CONNECT that it does not answer has to do.
 func TestSilentBackendGetsNoStreams(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.gateway(map[string][]string{reviews: w.backends(3)})
-		tr := w.transport()
-		path := w.twoHops(reviews)
-		path.Spread = 3
-		for range 20 {
-			visit(t, tr, path)
-			synctest.Wait()
-		}
+		tr, path := w.spread(3)
 		w.net.Blackhole("gateway", "pod-1")
 		failed := 0
 		for range 100 {

@@ -48,6 +48,22 @@ func visit(t *testing.T, tr *hbone.Transport, p hbone.Path) string {
 	return address
 }
 
+// spread returns a transport with a tunnel to each of n backends.
+func (w *world) spread(n int) (*hbone.Transport, hbone.Path) {
+	w.Helper()
+	w.gateway(map[string][]string{reviews: w.backends(n)})
+	tr, path := w.transport(), w.twoHops(reviews)
+	path.Spread = n
+	for range n {
+		mustDial(w, tr, path).Close()
+		synctest.Wait()
+	}
+	if got := tr.Stats().Hops[1].Tunnels; got != n {
+		w.Fatalf("%d inner tunnels, want %d", got, n)
+	}
+	return tr, path
+}
+
 // randomly makes the gateway pick at random, as Envoy does.
 func (g *gateway) randomly(seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 0))
@@ -159,14 +175,7 @@ func TestNewBackendGetsItsShare(t *testing.T) {
 
 func TestDeadBackendGetsNoStreams(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.gateway(map[string][]string{reviews: w.backends(3)})
-		tr := w.transport()
-		path := w.twoHops(reviews)
-		path.Spread = 3
-		for range 20 {
-			visit(t, tr, path)
-			synctest.Wait()
-		}
+		tr, path := w.spread(3)
 		w.net.Cut("gateway", "pod-1")
 		synctest.Wait()
 		for range 100 {

@@ -308,6 +308,9 @@ func TestPeerThatNeverOpensItsWindow(t *testing.T) {
 			}
 		})
 		p.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		for id := uint32(1); id < 100; id += 2 {
+			p.connect(id)
+		}
 		p.conn.SetReadDeadline(time.Time{})
 		go func() { // alive
 			for {
@@ -320,10 +323,6 @@ func TestPeerThatNeverOpensItsWindow(t *testing.T) {
 				}
 			}
 		}()
-		synctest.Wait()
-		for id := uint32(1); id < 100; id += 2 {
-			p.connect(id)
-		}
 		time.Sleep(2 * time.Hour)
 		if c.Err() != nil || c.Streams() != 50 {
 			t.Fatalf("%d streams, %v", c.Streams(), c.Err())
