@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/eastwest-mesh/eastwest/internal/h2"
 	"github.com/eastwest-mesh/eastwest/internal/socket"
@@ -29,6 +31,8 @@ type RelayStats struct {
 //     other side: by RST_STREAM on a *Conn, by RST on TCP.
 //   - A side that takes no more data (a failing Write) may still send, until
 //     it ends.
+//   - A stream of ours whose both directions have ended has nobody behind it: the other side gets what was
+//     sent, and has a minute to end.
 //   - The end of ctx aborts both. It must not be a Request's Context: that ends
 //     with the stream, before the last bytes that came on it are passed on.
 //
@@ -61,6 +65,7 @@ type aborter interface{ Abort(cause error) }
 
 type relay struct {
 	whole atomic.Bool // a side was closed for want of a CloseWrite
+	gone  atomic.Bool // a side has nobody behind it any more
 
 	mu  sync.Mutex
 	err error
@@ -86,15 +91,25 @@ func (r *relay) pump(dst, src net.Conn) int64 {
 	if readErr != nil && r.whole.Load() && isClosed(readErr) {
 		readErr = nil // by us: the clean end of the other direction
 	}
+	if errors.Is(readErr, os.ErrDeadlineExceeded) && r.gone.Load() {
+		readErr = nil // by us: it had time enough
+	}
 	switch {
 	case readErr != nil:
 		r.fail(readErr)
 		abort(dst, readErr)
+	case writeErr != nil && bothEnded(dst):
+		r.fail(writeErr)
+		r.linger(src)
+		_, _ = io.Copy(io.Discard, src)
 	case writeErr != nil:
 		r.fail(writeErr)
 		closeRead(src)
 	default:
 		r.closeWrite(dst)
+		if bothEnded(src) {
+			r.linger(dst)
+		}
 	}
 	return n
 }
@@ -109,6 +124,22 @@ func (r *relay) closeWrite(c net.Conn) {
 	if err := half.CloseWrite(); err != nil {
 		r.fail(err)
 	}
+}
+
+// lingerTime is how long a side whose peer is gone may take to read what was sent to it and to end.
+const lingerTime = time.Minute
+
+// linger bounds the time of a side whose peer is gone. It is not closed at once: TCP would drop what is
+// still on its way as soon as the application says anything.
+func (r *relay) linger(c net.Conn) {
+	r.gone.Store(true)
+	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
+}
+
+// bothEnded reports whether both directions of c are known to have ended.
+func bothEnded(c net.Conn) bool {
+	stream, ok := c.(*Conn)
+	return ok && stream.stream.Ended()
 }
 
 // isClosed reports whether a connection was closed at this end.

@@ -250,3 +250,61 @@ func TestRelayAbortsTLS(t *testing.T) {
 	r.wantAbort(r.a)
 	r.wantResult("reset", hbone.RelayStats{})
 }
+
+// TestRelayDeliversWhatAGoneClientSent: a client writes and closes; the application talks while it reads, and gets
+// everything all the same.
+func TestRelayDeliversWhatAGoneClientSent(t *testing.T) {
+	const size = 1 << 20
+	near, far := tcpPair(t)
+	near.(*net.TCPConn).SetWriteBuffer(4 << 20)
+	far.(*net.TCPConn).SetReadBuffer(4 << 10)
+	client, server, _, err := newPipe(t, fabrics()["loopback"], 1).open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relayed := make(chan struct{})
+	go func() {
+		_, _ = hbone.Relay(context.Background(), server, near)
+		close(relayed)
+	}()
+	if _, err := client.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	got, buf := 0, make([]byte, 16<<10)
+	for {
+		n, err := far.Read(buf)
+		got += n
+		if err != nil {
+			break
+		}
+		if _, err := far.Write([]byte("progress")); err != nil {
+			t.Fatalf("after %d bytes: %v", got, err)
+		}
+	}
+	if got != size {
+		t.Errorf("the application got %d of %d bytes", got, size)
+	}
+	far.Close()
+	<-relayed
+}
+
+// TestRelayEndsWithoutItsClient: an application that never ends does not keep the relay of a client that is gone.
+func TestRelayEndsWithoutItsClient(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		near, far := memnet.Pipe()
+		defer far.Close()
+		relayed := make(chan struct{})
+		w.pod(podAddr, func(r *hbone.Request) {
+			conn, err := r.Accept(nil)
+			if err != nil {
+				return
+			}
+			_, _ = hbone.Relay(context.Background(), conn, near)
+			close(relayed)
+		})
+		conn := mustDial(t, w.transport(), w.oneHop())
+		conn.Close()
+		<-relayed
+	})
+}

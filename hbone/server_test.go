@@ -400,3 +400,33 @@ func TestServerShutdownWaitsForItsConnections(t *testing.T) {
 		}
 	})
 }
+
+// TestSecondAcceptKeepsTheStreamListed: an Accept that fails takes nothing away from one that did not.
+func TestSecondAcceptKeepsTheStreamListed(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		accepted := make(chan struct{})
+		server := w.pod(podAddr, func(r *hbone.Request) {
+			conn, err := r.Accept(nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			if _, err := r.Accept(nil); err == nil {
+				t.Error("a request was accepted twice")
+			}
+			close(accepted)
+			<-r.Context().Done()
+		})
+		conn := mustDial(t, w.transport(), w.oneHop())
+		defer conn.Close()
+		<-accepted
+		n := 0
+		for range server.Streams() {
+			n++
+		}
+		if n != 1 {
+			t.Errorf("%d streams are listed, want the one that is open", n)
+		}
+	})
+}
