@@ -22,9 +22,10 @@ type HTTP2 struct {
 	TunnelWindow int
 
 	// MemoryLimit bounds the same over all tunnels of the Transport or Server,
-	// in bytes. It counts what peers may still send as well, of which each tunnel
-	// has 16 MiB while there is plenty, and 64 KiB in any case: tunnels that
-	// come when memory is short are slower, but work.
+	// in bytes, together with what peers may still send: 256 KiB to 16 MiB on a
+	// tunnel, by the rate at which data comes. When it is used up, a tunnel has
+	// 64 KiB all the same; then it is slower, and streams that nobody reads can
+	// stall the others in their tunnel.
 	// If zero, the default of 1 GiB is used. If negative, there is no limit.
 	MemoryLimit int64
 
