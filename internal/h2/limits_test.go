@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -341,14 +342,16 @@ func TestSlowPreface(t *testing.T) {
 	said := append([]byte(http2.ClientPreface), 0, 0, 0, 4, 0, 0, 0, 0, 0) // and empty SETTINGS
 	synctest.Test(t, func(t *testing.T) {
 		p, c := playRawClient(t, Config{}, echo)
-		go func() {
+		var dribble sync.WaitGroup
+		dribble.Go(func() {
 			for i := range said {
 				time.Sleep(time.Second)
 				if _, err := p.conn.Write(said[i : i+1]); err != nil {
 					return
 				}
 			}
-		}()
+		})
+		defer dribble.Wait()
 		start := time.Now()
 		<-c.Done()
 		if d := time.Since(start); d != 10*time.Second || !errors.Is(c.Err(), syscall.ETIMEDOUT) {
