@@ -35,6 +35,8 @@
 // tunnels, over as many outer streams, learns which [Backend] each reached, and
 // balances new streams over them. It makes them in the background as dials
 // come, drops what leads to a backend that it has, and replaces them by age.
+// Where the gateway names the backend, a tunnel that is dropped has cost a CONNECT and no handshake; where
+// nothing tells backends apart, each tunnel that is kept costs two handshakes.
 //
 // # Identity
 //

@@ -339,6 +339,7 @@ func TestSilentBackendGetsNoStreams(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		tr, path := w.spread(3)
 		w.net.Blackhole("gateway", "pod-1")
+		defer w.net.Heal("gateway", "pod-1") // so that the relay to it ends
 		failed := 0
 		for range 100 {
 			conn, err := tr.Dial(context.Background(), path)
