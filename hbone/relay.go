@@ -48,6 +48,8 @@ func Relay(ctx context.Context, a, b net.Conn) (RelayStats, error) {
 	defer stop()
 	defer a.Close()
 	defer b.Close()
+	r.watch(a, b)
+	r.watch(b, a)
 	var stats RelayStats
 	done := make(chan struct{})
 	go func() {
@@ -100,18 +102,22 @@ func (r *relay) pump(dst, src net.Conn) int64 {
 		abort(dst, readErr)
 	case writeErr != nil && bothEnded(dst):
 		r.fail(writeErr)
-		r.linger(src)
 		_, _ = io.Copy(io.Discard, src)
 	case writeErr != nil:
 		r.fail(writeErr)
 		closeRead(src)
 	default:
 		r.closeWrite(dst)
-		if bothEnded(src) {
-			r.linger(dst)
-		}
 	}
 	return n
+}
+
+// watch lets other linger when both directions of c have ended, if it is a stream of ours. That may show only after
+// its END_STREAM was passed on, when nothing is read from it any more: a RST_STREAM follows.
+func (r *relay) watch(c, other net.Conn) {
+	if conn, ok := c.(*Conn); ok {
+		conn.stream.OnEnd(func() { r.linger(other) })
+	}
 }
 
 func (r *relay) closeWrite(c net.Conn) {

@@ -572,6 +572,7 @@ func TestOnEnd(t *testing.T) {
 			told := 0
 			if early {
 				a.OnEnd(func() { told++ })
+				a.OnEnd(func() { told *= 10 })
 			}
 			a.Write([]byte("12345"))
 			a.CloseWrite()
@@ -584,13 +585,14 @@ func TestOnEnd(t *testing.T) {
 			synctest.Wait()
 			if !early {
 				a.OnEnd(func() { told++ })
+				a.OnEnd(func() { told *= 10 })
 			}
 			a.Close()
 			b.Close()
 			synctest.Wait()
 			sent, received := a.Transferred() // though nothing was read
-			if told != 1 || a.Cause() != nil || sent != 5 || received != 3 {
-				t.Errorf("told %d times; cause %v, %d bytes sent, %d received", told, a.Cause(), sent, received)
+			if told != 10 || a.Cause() != nil || sent != 5 || received != 3 {
+				t.Errorf("told %d, want once each and in order; cause %v, %d bytes sent, %d received", told, a.Cause(), sent, received)
 			}
 		}
 	})

@@ -142,11 +142,13 @@ func (s *Stream) tellEnd() {
 
 // OnEnd has f called when both directions of a stream have ended that Open returned or that was
 // accepted, after Config.StreamEnded, on the goroutine that ended it; at once if they have
-// ended already. f is called once, without locks held, and must not block. Only the last f counts.
+// ended already. f is called once, after those that were given before, without locks held, and must not block.
 func (s *Stream) OnEnd(f func()) {
 	s.c.mu.Lock()
 	told := s.told
-	if !told {
+	if before := s.onEnd; !told && before != nil {
+		s.onEnd = func() { before(); f() }
+	} else if !told {
 		s.onEnd = f
 	}
 	s.c.mu.Unlock()
