@@ -62,7 +62,10 @@ func TestManyIdleStreams(t *testing.T) {
 func BenchmarkIdleStream(b *testing.B) {
 	b.Run("direct", func(b *testing.B) { idleStreams(b, 10_000, func(*hbone.Conn) {}) })
 	b.Run("relayed", func(b *testing.B) {
-		addr := bench.Listen(b, func(conn net.Conn) { _, _ = conn.Read(make([]byte, 1)) })
+		addr := bench.Listen(b, func(conn net.Conn) {
+			defer conn.Close()
+			_, _ = conn.Read(make([]byte, 1))
+		})
 		idleStreams(b, 2_000, func(conn *hbone.Conn) {
 			behind, err := bench.DialTCP(addr)
 			if err != nil {

@@ -100,9 +100,6 @@ func (r *relay) pump(dst, src net.Conn) int64 {
 	case readErr != nil:
 		r.fail(readErr)
 		abort(dst, readErr)
-	case writeErr != nil && bothEnded(dst):
-		r.fail(writeErr)
-		_, _ = io.Copy(io.Discard, src)
 	case writeErr != nil:
 		r.fail(writeErr)
 		closeRead(src)
@@ -140,12 +137,6 @@ const lingerTime = time.Minute
 func (r *relay) linger(c net.Conn) {
 	r.gone.Store(true)
 	_ = c.SetReadDeadline(time.Now().Add(lingerTime))
-}
-
-// bothEnded reports whether both directions of c are known to have ended.
-func bothEnded(c net.Conn) bool {
-	stream, ok := c.(*Conn)
-	return ok && stream.stream.Ended()
 }
 
 // isClosed reports whether a connection was closed at this end.

@@ -445,13 +445,6 @@ func (s *Stream) Context() context.Context {
 	return s.context
 }
 
-// Ended reports whether both directions have ended.
-func (s *Stream) Ended() bool {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	return s.over
-}
-
 // Conn returns the connection that carries the stream.
 func (s *Stream) Conn() *Conn { return s.c }
 

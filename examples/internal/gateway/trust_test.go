@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -23,8 +24,9 @@ func TestRevokedClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
+	end := sync.OnceFunc(func() { close(ended) }) // of the first tunnel
 	tr := &hbone.Transport{DialContext: w.network.DialContext, MaxBackoff: -1, Trace: &hbone.Trace{
-		TunnelRetired: func(hbone.TunnelInfo, hbone.RetireReason) { close(ended) },
+		TunnelRetired: func(hbone.TunnelInfo, hbone.RetireReason) { end() },
 	}}
 	defer tr.Close()
 	path := hbone.Path{Hops: []hbone.Hop{{Address: address, Authority: reviews + ":80", TLS: creds}}}
