@@ -62,6 +62,13 @@ func BenchmarkPingPong(b *testing.B) {
 	})
 }
 
+// BenchmarkPingPongBesideBulk sends 1 KiB there and back while four more streams receive bulk data, ours in the same tunnel.
+func BenchmarkPingPongBesideBulk(b *testing.B) {
+	eachHops(b, func(b *testing.B, hops int) {
+		bench.PingPong{Streams: 1, Rounds: 500, Beside: 4}.Run(b, bench.HBONE(hops), limits(hops))
+	})
+}
+
 // BenchmarkNewStream opens streams that are answered in the server itself, beside new TCP connections.
 func BenchmarkNewStream(b *testing.B) {
 	eachHops(b, func(b *testing.B, hops int) {

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -40,6 +41,7 @@ func (m Bulk) Run(b *testing.B, ways ...Way) {
 type PingPong struct {
 	Streams int // at once
 	Rounds  int // of each iteration, over all streams. If zero, 20,000
+	Beside  int // streams that receive bulk data meanwhile
 }
 
 // Run measures the first way against the others: percentiles of single rounds in
@@ -49,19 +51,22 @@ func (m PingPong) Run(b *testing.B, ways ...Way) {
 		m.Rounds = 20_000
 	}
 	each := m.Rounds / m.Streams
-	runs := start(b, ways, m.Streams)
+	runs := start(b, ways, m.Streams+m.Beside)
 	for b.Loop() {
 		for _, r := range runs {
 			var all sync.Mutex
 			took := make([]time.Duration, 0, m.Rounds)
+			stop := r.keepBusy(b, m.Streams)
 			before := mallocs()
-			wall, cpu := r.together(b, func(conn net.Conn) error {
+			wall, cpu := measure(b, m.Streams, func(i int) error {
+				conn := r.conns[i]
 				mine, err := pingPong(conn, each)
 				all.Lock()
 				defer all.Unlock()
 				took = append(took, mine...)
 				return err
 			})
+			stop()
 			rounds := float64(each * m.Streams)
 			r.sample("allocs", float64(mallocs()-before)/rounds)
 			slices.Sort(took)
@@ -72,6 +77,26 @@ func (m PingPong) Run(b *testing.B, ways ...Way) {
 		}
 	}
 	report(b, runs, "p50-us", "p99-us", "cpu-us", "ops/s", "allocs")
+}
+
+// keepBusy has all connections but the first few receive bulk data, until stop is called.
+func (r *run) keepBusy(b *testing.B, first int) (stop func()) {
+	var done atomic.Bool
+	var all sync.WaitGroup
+	for _, conn := range r.conns[first:] {
+		all.Go(func() {
+			for !done.Load() {
+				if err := transfer(conn, Down, 4<<20, false); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	return func() {
+		done.Store(true)
+		all.Wait()
+	}
 }
 
 func pingPong(conn net.Conn, rounds int) ([]time.Duration, error) {
