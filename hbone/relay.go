@@ -178,13 +178,8 @@ func transfer(dst, src net.Conn) (n int64, readErr, writeErr error) {
 		case err != nil:
 			return n, err, nil
 		}
-		size := len(b.Bytes())
-		put, err := dst.Write(b.Bytes())
-		b.Release()
+		put, err := b.PassOn(dst)
 		n += int64(put)
-		if err == nil && put < size {
-			err = io.ErrShortWrite
-		}
 		if err != nil {
 			return n, nil, err
 		}

@@ -1,6 +1,9 @@
 package h2
 
-import "sync"
+import (
+	"io"
+	"sync"
+)
 
 // A Buffer holds bytes on their way from one connection to another. Buffers are pooled; who has one
 // owns it until Release.
@@ -25,6 +28,16 @@ func (b *Buffer) Filled(n int) { b.n = n }
 
 // Bytes returns what it holds.
 func (b *Buffer) Bytes() []byte { return b.space[:b.n] }
+
+// PassOn writes what b holds to w, all of it unless there is an error, and ends the use of b.
+func (b *Buffer) PassOn(w io.Writer) (int, error) {
+	defer b.Release()
+	n, err := w.Write(b.Bytes())
+	if err == nil && n < b.n {
+		err = io.ErrShortWrite
+	}
+	return n, err
+}
 
 // Release ends the use of b.
 func (b *Buffer) Release() {

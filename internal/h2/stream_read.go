@@ -106,13 +106,8 @@ func (s *Stream) WriteTo(w io.Writer) (n int64, err error) {
 		case err != nil:
 			return n, err
 		}
-		size := len(b.Bytes())
-		m, err := w.Write(b.Bytes())
-		b.Release()
+		m, err := b.PassOn(w)
 		n += int64(m)
-		if err == nil && m < size {
-			err = io.ErrShortWrite
-		}
 		if err != nil {
 			return n, err
 		}
