@@ -82,10 +82,6 @@ func TestConformanceThroughAGateway(t *testing.T) {
 // TestGatewayConformance holds a gateway to the same: its application is the
 // port of a backend, which gets the bytes as they are.
 func TestGatewayConformance(t *testing.T) {
-	opts := inBubbles
-	opts.Skip = map[string]string{
-		"limit-flood/rapid-reset": "a backend also gets connections whose streams were reset meanwhile, and the suite cannot tell which are which",
-	}
 	hbonetest.TestServer(t, func(t *testing.T, creds hbonetest.Credentials) hbonetest.Server {
 		w := newWorld(t)
 		backend, err := w.net.Listen(podAddr)
@@ -105,7 +101,7 @@ func TestGatewayConformance(t *testing.T) {
 			Accept: acceptWithin(backend),
 			Drain:  g.Shutdown,
 		}
-	}, opts)
+	}, inBubbles)
 }
 
 func clientInMemory(t *testing.T) hbonetest.Client {

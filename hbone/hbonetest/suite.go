@@ -38,8 +38,9 @@ type Server struct {
 
 	// Accept returns the application's end of the next stream: what the
 	// library hands out, or what a listener accepts to which a proxy connects.
-	// As for what it should be able to do, see [Client.Dial]; if it also has a
-	// Header method, that must return the header of the CONNECT.
+	// It must give up when ctx ends. As for what a stream should be able to do,
+	// see [Client.Dial]; if it also has a Header method, that must return the
+	// header of the CONNECT.
 	Accept func(ctx context.Context) (net.Conn, error)
 
 	// AcceptAnswers says that the CONNECT is answered by Accept, so that there
