@@ -143,6 +143,7 @@ func (c *Conn) start() {
 	}
 	c.appendSettings(localSettings(&c.cfg, c.client))
 	c.out.barrier()
+	c.inflow.roundTripBegins()
 	c.handshakeTimer = time.AfterFunc(c.cfg.handshakeTimeout(), func() {
 		c.fail(&ConnError{
 			Code:   http2.ErrCodeSettingsTimeout,

@@ -78,7 +78,6 @@ func (c *Conn) end(err error, abrupt bool) {
 			tell = append(tell, s)
 		}
 	}
-	c.out.writers = nil
 	c.slotFreed.Broadcast()
 	c.drained.Broadcast()
 	c.startGrace(c.grace(), c.cut)

@@ -111,7 +111,10 @@ func (r *reader) handleSettings(h frameHeader, payload []byte) error {
 	if h.flags.Has(http2.FlagSettingsAck) {
 		r.c.mu.Lock()
 		defer r.c.mu.Unlock()
-		r.c.settingsAcked = true
+		if !r.c.settingsAcked {
+			r.c.settingsAcked = true
+			r.c.inflow.roundTripEnds()
+		}
 		r.c.handshaken()
 		return nil
 	}
@@ -183,7 +186,7 @@ func (c *Conn) growConnWindow(n int64) error {
 	case !grow(&c.window, n): // RFC 9113 §6.9.1
 		return connError(http2.ErrCodeFlowControl, "WINDOW_UPDATE overflows the connection's window")
 	}
-	c.wakeWriters()
+	c.callWriters()
 	return nil
 }
 

@@ -42,7 +42,7 @@ type outbox struct {
 	flushing bool      // somebody sends
 	blocked  time.Time // since when the transport has taken nothing; zero if it takes all
 	err      error     // the transport failed
-	writers  []*Stream // that wait for room or for the connection's window
+	line     line
 	last     dataFrame
 }
 
@@ -176,7 +176,7 @@ func (c *Conn) send(tail []byte) {
 // without blocking. c.mu is held, and released meanwhile.
 func (c *Conn) sendBatch(tail []byte) (all bool, err error) {
 	batch := c.out.take()
-	c.wakeWriters()
+	c.callWriters()
 	c.mu.Unlock()
 	all, err = c.tr.send(batch.b, tail)
 	batch.free()
@@ -217,7 +217,7 @@ func (c *Conn) finishBatch() error {
 // sent ends sending. c.mu is held.
 func (c *Conn) sent() {
 	c.out.flushing = false
-	c.wakeWriters()
+	c.callWriters()
 	c.drained.Broadcast()
 	if c.err != nil {
 		c.shutTransport()
@@ -237,16 +237,9 @@ func (c *Conn) sendFailed(err error) {
 	c.sent()
 }
 
-// wakeWriters wakes those that wait for room or for the connection's window,
-// the oldest first, as many as there may be room for. c.mu is held.
-func (c *Conn) wakeWriters() {
-	for n := c.out.len(); n < outboxLimit && c.window > 0 && len(c.out.writers) > 0; n += maxSendFrame {
-		s := c.out.writers[0]
-		c.out.writers[0] = nil
-		c.out.writers = c.out.writers[1:]
-		s.send.waiting = false
-		s.send.changed.Broadcast()
-	}
+// callWriters lets those go on that wait, as there is room and the connection's window is open. c.mu is held.
+func (c *Conn) callWriters() {
+	c.out.line.call(int(min(int64(outboxLimit-c.out.len()), c.window)))
 }
 
 // flushAnswer sends what was appended from start on in answer to a frame of the peer's. It

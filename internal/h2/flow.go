@@ -21,8 +21,9 @@ func grow(window *int64, n int64) bool {
 
 // A connInflow is the credit that the peer has for the whole connection.
 //
-// Besides what was received and is not read, the peer has a working window, which grows and shrinks with the
-// rate at which it is used; a connection on which nothing comes has just the initial one.
+// Besides what was received and is not read, the peer has a working window, which lasts for two round trips at the
+// rate of late. More would make nothing faster, and wait on the way in front of what other streams get. A connection on
+// which nothing comes has just the initial one.
 // Window and unread bytes together are what the connection may come to hold. They
 // never exceed limit, and what of them is beyond the initial window, which a peer has in any
 // case, is taken from the Memory that connections share.
@@ -36,16 +37,24 @@ type connInflow struct {
 	closed bool  // nothing more is received
 
 	working int64     // what window is topped up to
-	came    int64     // received since the last update
+	came    int64     // received since working was set
 	updated time.Time // when that was
+
+	trip        roundTrip
+	remeasuring bool      // the round trip is to be measured anew: until then the working window is the least that there is
+	drained     time.Time // since when no more is on its way; zero: it is
 }
 
 const (
 	minWorkingWindow = 256 << 10
 	maxWorkingWindow = 16 << 20
 
-	// workingTime is for how long the working window lasts: longer than any round trip.
-	workingTime = time.Second
+	// workingRest is for how long the working window lasts beyond the round trips, since whoever reads may
+	// have to wait for a processor.
+	workingRest = 4 * time.Millisecond
+
+	// maxWorkingTime is for how long it lasts at most, and while no round trip is known.
+	maxWorkingTime = time.Second
 )
 
 // arrived takes the payload of a DATA frame from the window. It reports whether the peer kept to it, and returns the
@@ -73,15 +82,15 @@ func (f *connInflow) consumed(n int) int64 {
 	return give
 }
 
-// refill tops the window up. An update is due when half of the working window can be
+// refill tops the window up. An update is due when a quarter of the working window can be
 // given, or as much as the peer has left: so no peer waits for credit that is there.
 func (f *connInflow) refill() int64 {
 	if f.closed {
 		return 0
 	}
-	working := min(max(f.working, minWorkingWindow), f.limit)
+	working := min(f.workingWindow(), f.limit)
 	n := min(working-f.window, f.limit-f.queued-f.window, f.held+f.memory.available()-f.beyond())
-	if n <= 0 || n < working/2 && n < f.window {
+	if n <= 0 || n < working/4 && n < f.window {
 		return 0
 	}
 	if need := f.beyond() + n - f.held; need > 0 {
@@ -89,17 +98,76 @@ func (f *connInflow) refill() int64 {
 		n = max(0, min(n, f.held-f.beyond()))
 	}
 	f.window += n
-	f.adapt()
+	f.adapt(time.Now())
 	return n
 }
 
-// adapt sets the working window by the rate of late.
-func (f *connInflow) adapt() {
-	now := time.Now()
+func (f *connInflow) workingWindow() int64 {
+	if f.remeasuring {
+		return minWorkingWindow
+	}
+	return max(f.working, minWorkingWindow)
+}
+
+// adapt sets the working window by the rate of late, which only whole round trips show: credit comes in bursts, and so
+// does what it lets go.
+func (f *connInflow) adapt(now time.Time) {
+	if f.remeasuring && f.drained.IsZero() {
+		f.drained = now
+	}
+	f.remeasuring = f.trip.stale(now)
 	took := max(now.Sub(f.updated), time.Microsecond)
-	want := int64(float64(f.came) * float64(workingTime) / float64(took))
+	if f.remeasuring || took < f.trip.shortest {
+		return
+	}
+	want := int64(float64(f.came) * float64(f.workingTime()) / float64(took))
 	f.working = min(max(want, f.working/2, minWorkingWindow), maxWorkingWindow)
 	f.came, f.updated = 0, now
+}
+
+// workingTime is for how long the working window lasts. Two round trips let a peer that sends ever faster
+// do so: TCP doubles its rate in one.
+func (f *connInflow) workingTime() time.Duration {
+	if f.trip.measured.IsZero() {
+		return maxWorkingTime
+	}
+	return min(2*f.trip.shortest+workingRest, maxWorkingTime)
+}
+
+// askRoundTrip reports whether a PING that measures the round trip is to be sent now, with a WINDOW_UPDATE.
+func (f *connInflow) askRoundTrip() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	due := f.working > minWorkingWindow && now.Sub(f.trip.answered) >= measureInterval
+	if f.remeasuring {
+		due = !f.drained.IsZero() && now.Sub(f.drained) >= f.trip.shortest
+	}
+	if !due || !f.trip.asked.IsZero() {
+		return false
+	}
+	f.trip.ask(now)
+	return true
+}
+
+// roundTripBegins notes that the peer was sent what it must answer at once.
+func (f *connInflow) roundTripBegins() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.trip.ask(time.Now())
+}
+
+// roundTripEnds takes the answer, and reports whether the peer was asked for one.
+func (f *connInflow) roundTripEnds() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	asked := f.trip.asked
+	if f.remeasuring && (f.drained.IsZero() || asked.Before(f.drained)) {
+		f.trip.asked = time.Time{} // it went through what queued
+	} else if f.trip.answer(time.Now()) {
+		f.remeasuring, f.drained = false, time.Time{}
+	}
+	return !asked.IsZero()
 }
 
 // beyond is how much of what the connection may come to hold is beyond the initial window;

@@ -60,7 +60,8 @@ func (c *Conn) keepaliveExpired() bool {
 	return false
 }
 
-// A pingTracker knows the PINGs of [Conn.Ping] that are not answered. The keepalive's own carry 0.
+// A pingTracker knows the PINGs of [Conn.Ping] that are not answered. The keepalive's own carry 0, those that
+// measure a round trip roundTripPing.
 type pingTracker struct {
 	last    uint64
 	waiting map[uint64]chan struct{}
@@ -113,6 +114,9 @@ func (c *Conn) pingAnswered(data [8]byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id := binary.BigEndian.Uint64(data[:])
+	if id == roundTripPing {
+		return c.inflow.roundTripEnds()
+	}
 	if ch := c.pings.waiting[id]; ch != nil {
 		close(ch)
 		delete(c.pings.waiting, id)

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -425,6 +426,9 @@ func (c *Conn) giveCredit(give int64) {
 	defer c.mu.Unlock()
 	if c.err == nil {
 		c.appendWindowUpdate(0, give)
+		if c.inflow.askRoundTrip() {
+			c.appendPing(0, binary.BigEndian.AppendUint64(nil, roundTripPing))
+		}
 		c.flush(false)
 	}
 }

@@ -2,7 +2,6 @@ package h2
 
 import (
 	"os"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -15,8 +14,8 @@ type sendHalf struct {
 	changed  sync.Cond // anything below
 	window   int64     // we may send this much; negative after SETTINGS shrank it
 	sent     int64
-	busy     bool  // a Write is under way
-	waiting  bool  // it is in the outbox's queue of writers
+	busy     bool // a Write is under way
+	place    place
 	ended    bool  // END_STREAM is sent
 	err      error // the stream is over
 	deadline deadline
@@ -47,7 +46,7 @@ func (s *Stream) write(p []byte, block bool) (n int, err error) {
 			n += m
 			p = p[m:]
 		} else if block {
-			c.awaitGrant(s)
+			c.awaitGrant(s, len(p))
 		} else {
 			break
 		}
@@ -58,7 +57,8 @@ func (s *Stream) write(p []byte, block bool) (n int, err error) {
 	}
 	s.send.busy = false
 	s.send.changed.Broadcast()
-	c.wakeWriters() // if this one was woken and did not use the room
+	c.out.line.leave(s)
+	c.callWriters() // it may have left room
 	c.flush(true)
 	return n, err
 }
@@ -79,39 +79,41 @@ func (s *Stream) sendErr() error {
 }
 
 // grant returns how much of want may be sent now: both windows (RFC 9113
-// §5.2.1), the size of a frame and the room in the outbox allow it. c.mu is held.
+// §5.2.1), the size of a frame and the room in the outbox allow it, and others do not come first. c.mu is held.
 func (c *Conn) grant(s *Stream, want int) int {
+	if !c.out.line.mayGo(s) {
+		return 0
+	}
 	n := min(int64(want), s.send.window, c.window)
 	return max(0, min(int(n), c.peer.maxFrameSize, c.out.room()))
 }
 
-// awaitGrant waits until more may be sent, or anything else about the stream has changed. c.mu is
+// awaitGrant waits until some of size may be sent, or anything else about the stream has changed. c.mu is
 // held, and released meanwhile.
-func (c *Conn) awaitGrant(s *Stream) {
+func (c *Conn) awaitGrant(s *Stream, size int) {
 	c.flush(false)
 	if c.grant(s, 1) > 0 || s.sendErr() != nil {
 		return
 	}
 	if s.send.window > 0 {
-		s.send.waiting = true
-		c.out.writers = append(c.out.writers, s)
+		c.out.line.wait(s, size)
 	} else {
-		c.wakeWriters() // leaves the room to others
+		c.out.line.leave(s)
+	}
+	c.callWriters()
+	if s.send.place.called {
+		return
 	}
 	c.turn.follow()
 	s.send.changed.Wait()
 	c.turn.unfollow()
-	if s.send.waiting {
-		s.send.waiting = false
-		if i := slices.Index(c.out.writers, s); i >= 0 {
-			c.out.writers = slices.Delete(c.out.writers, i, i+1)
-		}
-	}
 }
 
 // sendData adds a DATA frame to the outbox. A large one is sent at once, if nobody
 // else is sending: then most of it need not be copied. c.mu is held, and may be released meanwhile.
 func (c *Conn) sendData(s *Stream, p []byte) {
+	c.out.line.leave(s)
+	c.out.line.sent(s, len(p))
 	s.send.window -= int64(len(p))
 	s.send.sent += int64(len(p))
 	c.window -= int64(len(p))

@@ -1,0 +1,177 @@
+package h2
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eastwest-mesh/eastwest/internal/memnet"
+)
+
+// TestBulkDelaysOthersLittle lets sixteen streams fill a narrow path for minutes, and times a ping-pong beside
+// them. What the path's queue holds waits in front of the ping-pong: as much as the working window allows.
+func TestBulkDelaysOthersLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const (
+			latency   = 50 * time.Millisecond // each way
+			rate      = 4 << 20               // bytes a second
+			period    = 10 * time.Second
+			tolerable = 8 * latency
+		)
+		handle, accepted := accepting()
+		client, _ := newPair(t, narrowWire(latency, rate), Config{}, handle)
+		var received counter
+		for range 16 {
+			download := mustOpen(t, client)
+			go io.Copy(&received, download)
+			go io.Copy(<-accepted, endless{})
+		}
+		ping := mustOpen(t, client)
+		go echo(<-accepted)
+		time.Sleep(period) // until the windows have settled
+		for i := range 15 {
+			received.take()
+			time.Sleep(period)
+			if got := received.take(); got < rate*9/10*int(period/time.Second) {
+				t.Errorf("period %d: %d bytes received, of %d that the path could carry", i, got, rate*int(period/time.Second))
+			}
+			if took := roundTripOn(t, ping); took > tolerable {
+				t.Errorf("period %d: a round trip took %v beside bulk, want at most %v", i, took, tolerable)
+			}
+		}
+	})
+}
+
+// TestLongerPathsAreNoticed makes a path longer than it was, and expects it to be used fully again.
+func TestLongerPathsAreNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate = 16 << 20 // bytes a second
+		path := &narrowPath{latency: time.Millisecond, rate: rate}
+		handle, accepted := accepting()
+		client, _ := newPair(t, path.wire, Config{StreamWindow: 16 << 20}, handle)
+		var received counter
+		go io.Copy(&received, mustOpen(t, client))
+		go io.Copy(<-accepted, endless{})
+		time.Sleep(time.Second)
+		path.setLatency(100 * time.Millisecond)
+		time.Sleep(2 * roundTripLife)
+		received.take()
+		time.Sleep(10 * time.Second)
+		if got := received.take(); got < 9*rate {
+			t.Errorf("%d bytes received, of %d that the path could carry", got, 10*rate)
+		}
+	})
+}
+
+// roundTripOn times one byte there and back.
+func roundTripOn(t *testing.T, s *Stream) time.Duration {
+	t.Helper()
+	start := time.Now()
+	if _, err := s.Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(s, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return time.Since(start)
+}
+
+// A narrowPath carries so many bytes a second, as sent, and queues what comes faster, without limit.
+type narrowPath struct {
+	mu      sync.Mutex
+	latency time.Duration
+	rate    int
+}
+
+func narrowWire(latency time.Duration, rate int) wire {
+	return (&narrowPath{latency: latency, rate: rate}).wire
+}
+
+func (p *narrowPath) setLatency(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.latency = d
+}
+
+func (p *narrowPath) wire(t testing.TB) (client, server net.Conn) {
+	client, near := memnet.Pipe()
+	far, server := memnet.Pipe()
+	var carriers sync.WaitGroup
+	carriers.Go(func() { p.carry(far, near) })
+	carriers.Go(func() { p.carry(near, far) })
+	t.Cleanup(carriers.Wait)
+	return client, server
+}
+
+// A parcel arrives later than it was sent.
+type parcel struct {
+	b  []byte
+	at time.Time
+}
+
+// carry passes on what src gives, until it ends.
+func (p *narrowPath) carry(dst, src net.Conn) {
+	queue := make(chan parcel, 1<<16)
+	go p.enqueue(queue, src)
+	defer dst.Close()
+	for parcel := range queue {
+		time.Sleep(time.Until(parcel.at))
+		if _, err := dst.Write(parcel.b); err != nil {
+			src.Close()
+		}
+	}
+}
+
+func (p *narrowPath) enqueue(queue chan<- parcel, src net.Conn) {
+	defer close(queue)
+	free := time.Now() // when all that queues has left
+	for {
+		b := make([]byte, 8<<10)
+		n, err := src.Read(b)
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		free = laterOf(free, time.Now()).Add(time.Duration(n) * time.Second / time.Duration(p.rate))
+		at := free.Add(p.latency)
+		p.mu.Unlock()
+		queue <- parcel{b[:n], at}
+	}
+}
+
+func laterOf(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// A counter counts what is written to it.
+type counter struct {
+	mu sync.Mutex
+	n  int
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n += len(p)
+	return len(p), nil
+}
+
+// take returns the count, and starts anew.
+func (c *counter) take() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.n
+	c.n = 0
+	return n
+}
+
+// endless is a source of zeros.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
