@@ -2,7 +2,6 @@ package eastwest_test
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"net"
 	"testing"
@@ -18,13 +17,6 @@ import (
 	"github.com/eastwest-mesh/eastwest/identity/istioca"
 	"github.com/eastwest-mesh/eastwest/internal/fipstest"
 )
-
-// TestMain draws a random number outside of any bubble: in FIPS mode the source
-// of entropy cannot be set up in one.
-func TestMain(m *testing.M) {
-	_, _ = rand.Read(make([]byte, 1))
-	m.Run()
-}
 
 // TestFIPS runs the tests of tunnels.
 func TestFIPS(t *testing.T) { fipstest.Run(t, "Revocation|Rotation|Expired|CAIsAway", "") }

@@ -5,10 +5,26 @@ package fipstest
 
 import (
 	"crypto/fips140"
+	"crypto/rand"
 	"os"
 	"os/exec"
 	"testing"
+	"testing/cryptotest"
 )
+
+// In FIPS mode Go takes entropy from the jitter of the clock, whenever more
+// readers of randomness are at work than before. In a synctest bubble that
+// clock stands still, and Go panics. So there the tests get their randomness
+// from elsewhere, until the process ends: this T never does. rand.Reader stays
+// what it is, since the mode allows no other.
+func init() {
+	if !fips140.Enforced() {
+		return
+	}
+	reader := rand.Reader
+	cryptotest.SetGlobalRandom(new(testing.T), 1)
+	rand.Reader = reader
+}
 
 // Run runs the test binary again, with those of its tests that match run and
 // do not match skip (regular expressions; if empty, all and none). In that
