@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -197,10 +199,10 @@ func TestIdleSocketsTakeNoTurn(t *testing.T) {
 }
 
 func TestListenAndServe(t *testing.T) {
-	pc, l := listen(t) // for a free port
-	addr := l.Addr().String()
-	pc.Close()
-	l.Close()
+	// A port that was free a moment ago may be another process's by now, so the
+	// address is one that nobody else uses, and the port none that is given out.
+	pid := os.Getpid()
+	addr := fmt.Sprintf("127.%d.%d.%d:15053", 1+pid>>16, byte(pid>>8), byte(pid))
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &dnsproxy.Server{Handler: echo}
 	done := make(chan error, 1)
@@ -214,6 +216,11 @@ func TestListenAndServe(t *testing.T) {
 					t.Errorf("response over %s is %v", network, resp)
 				}
 				break
+			}
+			select {
+			case err := <-done:
+				t.Fatal(err)
+			default:
 			}
 		}
 	}
