@@ -30,10 +30,7 @@ type client struct{ pod *podnet.Pod }
 func newClient(network *podnet.Network, ip netip.Addr) client { return client{network.Pod(ip)} }
 
 func (c client) http() *http.Client {
-	return &http.Client{
-		Timeout:   10 * time.Second,
-		Transport: &http.Transport{DialContext: c.dial, DisableKeepAlives: true},
-	}
+	return &http.Client{Transport: &http.Transport{DialContext: c.dial, DisableKeepAlives: true}}
 }
 
 // dial goes through the SOCKS5 port of the pod.

@@ -9,38 +9,45 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/eastwest-mesh/eastwest/examples/internal/ztunnel"
 	"github.com/eastwest-mesh/eastwest/hbone"
 	"github.com/eastwest-mesh/eastwest/identity"
 )
 
-// warmUp makes requests until every pod has answered, so that what follows
+// warmUp makes requests until tunnels lead to every pod, so that what follows
 // shows the steady state: a gateway chooses backends at random, and it can take
-// a while until tunnels lead to all of them. Without success it ends after some
-// time; then what follows shows that.
+// a while until all of them are found. Without success it ends after some time;
+// then what follows shows that.
 func (s *story) warmUp(ctx context.Context) error {
 	const batch = 100
-	ctx, cancel := context.WithTimeout(ctx, warmUpTime)
+	ctx, cancel := aWhile(ctx)
 	defer cancel()
-	answered := map[answer]bool{}
-	for ctx.Err() == nil && len(answered) < s.podCount() {
-		got := s.caller.requests(ctx, s.url(), batch)
-		for a := range got.answers {
-			answered[a] = true
-		}
+	for ctx.Err() == nil && s.reached() < s.podCount() {
+		s.caller.requests(ctx, s.url(), batch)
 	}
 	return nil
 }
 
-const warmUpTime = 4 * time.Second
+// reached counts the pods that connections of east have led to.
+func (s *story) reached() int {
+	pods := map[string]bool{}
+	for _, c := range s.world.events.outbound(east) {
+		switch {
+		case len(c.Hops) == 1:
+			pods[c.Target] = true
+		case len(c.Hops) > 1:
+			pods[c.Hops[1].Backend.ID] = true
+		}
+	}
+	return len(pods)
+}
 
 // requests shows who answers, who was authenticated on the way, and what the
 // gateway could see.
 func (s *story) requests(ctx context.Context, sec *section) error {
 	before := s.handshakes()
-	got := s.caller.requests(ctx, s.url(), requestCount)
+	got := s.caller.requests(ctx, s.url(), s.count)
 	after := s.handshakes()
 	s.leak()
 	got.table(sec)
@@ -49,24 +56,24 @@ func (s *story) requests(ctx context.Context, sec *section) error {
 	bytes, found := s.world.tap.seen()
 
 	t := sec.table("MEASURED", "HERE", "SINCE THE START")
-	t.row("requests each second", int(float64(requestCount)/got.elapsed.Seconds()), "-")
+	t.row("requests each second", int(float64(s.count)/got.elapsed.Seconds()), "-")
 	t.row("TLS handshakes to east's pods and west's gateway", after.outer-before.outer, after.outer)
 	t.row("TLS handshakes through the gateway, to west's pods", after.inner-before.inner, after.inner)
 	t.row("bytes that the gateways relayed to pods", bytes, "-")
 	t.row("times that the payload was readable in them", found, "-")
 
-	sec.check("answered", fmt.Sprintf("all %d requests were answered", requestCount), got.complete(requestCount))
+	sec.check("answered", fmt.Sprintf("all %d requests were answered", s.count), got.complete(s.count))
 	sec.check("spread", "every pod of both clusters answered its share", s.evenly(got))
 	sec.check("outer-identity", "on the outer hop to west its gateway proved who it is", s.outerIdentity(connections))
 	sec.check("inner-identity", "on the inner hop a pod of the service did, end to end", s.innerIdentity(connections))
-	sec.check("handshakes", fmt.Sprintf("connections share tunnels: fewer than %d handshakes", maxHandshakes), fewHandshakes(before, after))
+	sec.check("handshakes", fmt.Sprintf("connections share tunnels: fewer than %d handshakes", s.maxHandshakes()), s.fewHandshakes(before, after))
 	sec.check("sealed", "inside of the outer TLS, a gateway cannot read the payload", sealed(bytes, found))
 	return nil
 }
 
 // maxHandshakes is what so many connections may cost when tunnels are warm: a
 // tunnel now and then to spread over more backends, not one for each.
-const maxHandshakes = requestCount / 20
+func (s *story) maxHandshakes() uint64 { return uint64(s.count / 20) }
 
 // handshakes are those that east's node proxy made so far as a client.
 type handshakes struct{ outer, inner uint64 }
@@ -83,8 +90,8 @@ func (s *story) handshakes() handshakes {
 	return h
 }
 
-func fewHandshakes(before, after handshakes) error {
-	if n := after.outer + after.inner - before.outer - before.inner; n >= maxHandshakes {
+func (s *story) fewHandshakes(before, after handshakes) error {
+	if n := after.outer + after.inner - before.outer - before.inner; n >= s.maxHandshakes() {
 		return fmt.Errorf("%d handshakes", n)
 	}
 	return nil
@@ -102,7 +109,7 @@ func sealed(bytes int64, found int) error {
 // twice is as good as impossible.
 func (s *story) evenly(got tally) error {
 	var wrong problems
-	share := requestCount / s.podCount()
+	share := s.count / s.podCount()
 	for _, c := range s.world.sorted() {
 		svc, err := c.facts.service(namespace, serviceName)
 		if err != nil {
@@ -202,12 +209,15 @@ func everyHop(connections []ztunnel.Connection, hop int, want []string) error {
 // The pod behind it takes no plaintext, so the request fails; but the tap must
 // see the payload, or it proves nothing that it saw none before.
 func (s *story) control(ctx context.Context, sec *section) error {
+	ctx, cancel := aWhile(ctx)
+	defer cancel()
 	conn, err := s.dialGateway(ctx, s.attack.member, net.JoinHostPort(s.service, strconv.Itoa(int(s.port))))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	deadline, _ := ctx.Deadline()
+	conn.SetDeadline(deadline)
 	if _, err := fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: reviews\r\nContent-Length: %d\r\n\r\n%s", len(payload), payload); err != nil {
 		return err
 	}
@@ -240,9 +250,9 @@ func (s *story) preferClose(ctx context.Context) error {
 }
 
 func (s *story) requestsStayLocal(ctx context.Context, sec *section) error {
-	got := s.caller.requests(ctx, s.url(), requestCount)
+	got := s.caller.requests(ctx, s.url(), s.count)
 	got.table(sec)
-	wrong := problems{got.complete(requestCount)}
+	wrong := problems{got.complete(s.count)}
 	if n := got.of(west); n > 0 {
 		wrong.add("%d requests went to west", n)
 	}
@@ -259,9 +269,9 @@ func (s *story) removeLocalPods(ctx context.Context) error {
 }
 
 func (s *story) requestsFailOver(ctx context.Context, sec *section) error {
-	got := s.caller.requests(ctx, s.url(), requestCount)
+	got := s.caller.requests(ctx, s.url(), s.count)
 	got.table(sec)
-	wrong := problems{got.complete(requestCount)}
+	wrong := problems{got.complete(s.count)}
 	if n := got.of(east); n > 0 {
 		wrong.add("%d requests were answered in east", n)
 	}
@@ -344,9 +354,9 @@ func (s *story) stopControlPlanes(context.Context) error {
 }
 
 func (s *story) requestsStillWork(ctx context.Context, sec *section) error {
-	got := s.caller.requests(ctx, s.url(), requestCount)
+	got := s.caller.requests(ctx, s.url(), s.count)
 	got.table(sec)
-	wrong := problems{got.complete(requestCount)}
+	wrong := problems{got.complete(s.count)}
 	for _, c := range s.world.sorted() {
 		if got.of(c.name) == 0 {
 			wrong.add("no request was answered in %s", c.name)

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -189,7 +190,7 @@ func (s *story) lookup(ctx context.Context, name string) ([]string, error) {
 func askA(ctx context.Context, conn net.Conn, name string) ([]string, error) {
 	query := new(dns.Msg)
 	query.SetQuestion(dns.Fqdn(name), dns.TypeA)
-	client := dns.Client{Net: "udp"}
+	client := dns.Client{Net: "udp", Timeout: 10 * time.Second} // the default of 2 s is short on a busy machine
 	response, _, err := client.ExchangeWithConnContext(ctx, query, &dns.Conn{Conn: conn})
 	if err != nil {
 		return nil, err

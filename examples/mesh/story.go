@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"time"
 )
 
 // What the story is about. A directory given with -config must have these.
@@ -15,9 +17,9 @@ const (
 	intruderPod  = "intruder" // may not
 	serviceName  = "reviews"  // global, with pods in both clusters
 	externalHost = "payments.example.com"
-
-	requestCount = 1000
 )
+
+const defaultRequests = 1000 // in each step
 
 // A story shows what a world does, step by step.
 type story struct {
@@ -29,6 +31,7 @@ type story struct {
 	intruder client
 	service  string // full host name of the service
 	port     uint16
+	count    int // of the requests that a step makes
 
 	// before is called when a step is prepared and before it is judged. Tests
 	// break things here.
@@ -52,7 +55,7 @@ func (s *story) steps() []step {
 	return []step{
 		{"views", "What each cluster sees of the mesh", nil, s.views},
 		{"names", "What names mean in east, asked over UDP", nil, s.names},
-		{"requests", fmt.Sprintf("%d requests from east, each on a new connection", requestCount), s.warmUp, s.requests},
+		{"requests", fmt.Sprintf("%d requests from east, each on a new connection", s.count), s.warmUp, s.requests},
 		{"control", "The same payload through the gateway with one hop only", nil, s.control},
 		{"prefer-close", "The same with trafficDistribution: PreferClose", s.preferClose, s.requestsStayLocal},
 		{"failover", "The same with east's own pods gone", s.removeLocalPods, s.requestsFailOver},
@@ -66,6 +69,7 @@ func (s *story) steps() []step {
 func newStory(w *world, out io.Writer) (*story, error) {
 	s := &story{world: w, out: out, before: func(context.Context, string) error { return nil }, leak: func() {}}
 	s.attack = newAttack(w)
+	s.count = cmp.Or(w.settings.requests, defaultRequests)
 	facts := w.clusters[east].facts
 	var err error
 	if s.caller, err = w.client(callerPod); err != nil {
@@ -133,6 +137,16 @@ func (s *story) play(ctx context.Context, step step, sec *section) error {
 	s.world.events.reset()
 	s.world.tap.reset()
 	return step.judge(ctx, sec)
+}
+
+// aWhile bounds what may not happen, and shows in what follows if it did not:
+// to a part of the time that the story has left.
+func aWhile(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/3)
 }
 
 // url is how an application in the same namespace calls the service.

@@ -45,6 +45,8 @@ type settings struct {
 	// rewrite changes the clusters' objects before anything starts, behind the
 	// back of the facts that the story expects.
 	rewrite func(dirs map[string]workdir) error
+	// requests is how many a step makes that shows who answers. Default: 1000.
+	requests int
 	// maxTunnelAge is that of the node proxies' tunnels.
 	maxTunnelAge time.Duration
 	// deafTap leaves the gateways without their tap.
