@@ -86,11 +86,15 @@ var connectTests = append([]test{
 		hop.Authority = "reviews.app.svc.cluster.local:80\r\nx: y"
 		d := s.dial(hop)
 		s.begin(func() { // if it gets as far as that
-			for raw := range s.raw {
-				raw.Close()
+			for {
+				select {
+				case raw := <-s.raw:
+					raw.Close()
+				case <-s.ctx.Done():
+					return
+				}
 			}
 		})
-		s.atEnd(func() { close(s.raw) })
 		d.wantError("the authority is none")
 	}},
 	{rule: "connect-authority-unknown", name: "refused", role: asServer, run: func(s *script) {
