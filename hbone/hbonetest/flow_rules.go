@@ -182,10 +182,18 @@ func (st *stream) fill() (endless bool) {
 	p := st.p
 	for sent := 0; sent < fillBound; {
 		n := 0
-		err := p.wait(p.s.opts.quiet(), func() bool {
+		allowed := func() bool {
 			n = int(min(st.credit, p.credit, minFrameSize))
 			return n > 0
-		})
+		}
+		err := p.wait(p.s.opts.quiet(), allowed)
+		if err == errTooLong { //nolint:errorlint // our own
+			// It may only be slow. When it has answered this, it has seen all that was sent, and
+			// then how we answer what it may ask itself before it grants more.
+			p.ping()
+			p.ping()
+			err = p.wait(p.s.opts.quiet(), allowed)
+		}
 		if err != nil {
 			return false // no more credit
 		}
