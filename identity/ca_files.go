@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/tls"
@@ -14,6 +13,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+
+	"github.com/eastwest-mesh/eastwest/internal/strictpem"
 )
 
 // Files of a CA's directory, named as in Istio's secret cacerts.
@@ -105,13 +106,13 @@ func (ca *CA) load(content [][]byte) error {
 	if !ok {
 		return fmt.Errorf("identity: %s holds a key that cannot sign", names[1])
 	}
-	roots, err := parseCertificates(content[2])
+	roots, err := strictpem.Certificates(content[2])
 	if err != nil {
 		return fmt.Errorf("identity: %s: %w", names[2], err)
 	}
 	var chain []*x509.Certificate
 	if content[3] != nil {
-		if chain, err = parseCertificates(content[3]); err != nil {
+		if chain, err = strictpem.Certificates(content[3]); err != nil {
 			return fmt.Errorf("identity: %s: %w", names[3], err)
 		}
 	}
@@ -181,30 +182,6 @@ func writeRoot(dir string, cert *x509.Certificate, key crypto.Signer) error {
 		os.WriteFile(filepath.Join(dir, caCertFile), certPEM, publicMode),
 		os.WriteFile(filepath.Join(dir, caRootFile), certPEM, publicMode),
 	)
-}
-
-// parseCertificates reads PEM blocks, all of them certificates. Text may stand
-// before a block, as openssl writes it.
-func parseCertificates(data []byte) ([]*x509.Certificate, error) {
-	var certs []*x509.Certificate
-	block, rest := pem.Decode(data)
-	for ; block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != certBlock {
-			return nil, fmt.Errorf("a block of type %q", block.Type)
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %w", len(certs)+1, err)
-		}
-		certs = append(certs, cert)
-	}
-	if len(bytes.TrimSpace(rest)) > 0 {
-		return nil, fmt.Errorf("what follows certificate %d is no PEM", len(certs))
-	}
-	if len(certs) == 0 {
-		return nil, errors.New("no certificate")
-	}
-	return certs, nil
 }
 
 func encodePEM(certs []*x509.Certificate) []byte {

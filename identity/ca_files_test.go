@@ -199,10 +199,11 @@ func TestOpenCARefuses(t *testing.T) {
 		"no chain":         {without(caChainFile), "chain to its roots"},
 		"key of another":   {from(caKeyFile), "private key does not match"},
 		"root of another":  {from(caRootFile), "chain to its roots"},
-		"key in the chain": {in(caChainFile, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), `a block of type "PRIVATE KEY"`},
+		"key in the chain": {in(caChainFile, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), `is of type "PRIVATE KEY"`},
 		"bad certificate":  {in(caRootFile, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "certificate 1"},
-		"empty root":       {in(caRootFile, ""), "no certificate"},
-		"no PEM":           {in(caChainFile, "certificate"), "is no PEM"},
+		"empty root":       {in(caRootFile, ""), "no PEM certificate"},
+		"no PEM":           {in(caChainFile, "certificate"), "no PEM certificate"},
+		"half a root":      {in(caRootFile, string(p.root.RootsPEM()[:99])+"\n"+string(p.root.RootsPEM())), "malformed PEM"},
 		"key others write": {func(t *testing.T, dir string) { chmod(t, filepath.Join(dir, caKeyFile), 0o620) }, "may be written by others"},
 	} {
 		t.Run(name, func(t *testing.T) {

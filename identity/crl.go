@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/eastwest-mesh/eastwest/internal/strictpem"
 )
 
 // maxCRLFile bounds a file of revocation lists: 32 MiB hold some 800,000
@@ -34,23 +35,19 @@ func ParseCRLs(data []byte) ([]*x509.RevocationList, error) {
 }
 
 func parsePEM(data []byte) (lists []*x509.RevocationList, err error) {
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
-		}
+	blocks, err := strictpem.Blocks(data)
+	if err != nil {
+		return nil, err
+	}
+	for i, block := range blocks {
 		if block.Type != crlBlock {
-			return nil, fmt.Errorf("revocation list %d: a PEM block of type %q, want %q", len(lists)+1, block.Type, crlBlock)
+			return nil, fmt.Errorf("revocation list %d: a PEM block of type %q, want %q", i+1, block.Type, crlBlock)
 		}
 		l, err := x509.ParseRevocationList(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("revocation list %d: %w", len(lists)+1, err)
+			return nil, fmt.Errorf("revocation list %d: %w", i+1, err)
 		}
 		lists = append(lists, l)
-	}
-	// A block that was cut off is not decoded: it must not go unnoticed.
-	if bytes.Contains(data, []byte("-----BEGIN ")) {
-		return nil, fmt.Errorf("revocation list %d: malformed PEM", len(lists)+1)
 	}
 	return lists, nil
 }

@@ -108,6 +108,22 @@ func TestCRLForms(t *testing.T) {
 	}
 }
 
+// TestDamagedPEM: a block that is cut off must not go unnoticed, wherever it is.
+func TestDamagedPEM(t *testing.T) {
+	a := newCRLAuthority(t)
+	whole := pemOf(crlOf(t, a.inter))
+	for name, data := range map[string][]byte{
+		"cut off":           whole[:len(whole)/2],
+		"before a good one": slices.Concat(whole[:len(whole)/2], []byte("\n"), whole),
+		"after a good one":  slices.Concat(whole, whole[:len(whole)/2]),
+		"only its dashes":   slices.Concat(whole, whole[:8]),
+	} {
+		if lists, err := ParseCRLs(data); err == nil {
+			t.Errorf("%s: %d lists and no error", name, len(lists))
+		}
+	}
+}
+
 func TestCRLOfWhom(t *testing.T) {
 	a := newCRLAuthority(t)
 	chain := a.chain(t)

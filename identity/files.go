@@ -13,6 +13,8 @@ import (
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+
+	"github.com/eastwest-mesh/eastwest/internal/strictpem"
 )
 
 // maxFile bounds a PEM file: 1 MiB holds some thousand certificates.
@@ -98,7 +100,11 @@ func (f *Files) Reload() (changed bool, err error) { return f.files.Reload() }
 func (f *Files) load(content [][]byte) error {
 	byName := make(map[string][]byte, len(content))
 	for i, b := range content {
-		byName[f.files.names[i]] = b
+		name := f.files.names[i]
+		if _, err := strictpem.Blocks(b); err != nil { // go-spiffe passes over it
+			return fmt.Errorf("identity: %s: %w", name, err)
+		}
+		byName[name] = b
 	}
 	svid, bundles, err := f.parse(byName)
 	if err != nil {

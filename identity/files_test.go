@@ -41,11 +41,16 @@ func writeFiles(t testing.TB, cfg FilesConfig, ca *CA, id spiffeid.ID) string {
 
 func writeRoots(t testing.TB, name string, ca *CA) {
 	t.Helper()
+	writeFile(t, name, pemOfRoots(t, ca))
+}
+
+func pemOfRoots(t testing.TB, ca *CA) []byte {
+	t.Helper()
 	roots, err := ca.Bundle().Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, name, roots)
+	return roots
 }
 
 func writeFile(t testing.TB, name string, content []byte) {
@@ -190,10 +195,13 @@ func TestFilesLayouts(t *testing.T) {
 func TestBrokenFilesKeepTheOld(t *testing.T) {
 	ca, other := newTestCA(t, east), newTestCA(t, west)
 	for name, breakIt := range map[string]func(t *testing.T, cfg FilesConfig){
-		"no certificates":  func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Certificates, []byte("nothing\n")) },
-		"empty key":        func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Key, nil) },
-		"no roots":         func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Roots, nil) },
-		"roots are a key":  func(t *testing.T, cfg FilesConfig) { copyFile(t, cfg.Roots, cfg.Key) },
+		"no certificates": func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Certificates, []byte("nothing\n")) },
+		"empty key":       func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Key, nil) },
+		"no roots":        func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Roots, nil) },
+		"roots are a key": func(t *testing.T, cfg FilesConfig) { copyFile(t, cfg.Roots, cfg.Key) },
+		"a root cut off": func(t *testing.T, cfg FilesConfig) {
+			writeFile(t, cfg.Roots, append(pemOfRoots(t, ca), pemOfRoots(t, other)[:200]...))
+		},
 		"missing":          func(t *testing.T, cfg FilesConfig) { _ = os.Remove(cfg.Certificates) },
 		"huge":             func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Roots, make([]byte, maxFile+1)) },
 		"federated broken": func(t *testing.T, cfg FilesConfig) { writeFile(t, cfg.Federated[west], []byte("x")) },

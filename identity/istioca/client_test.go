@@ -175,10 +175,10 @@ func TestResponses(t *testing.T) {
 			return []string{chainFor(r.ca, csr, pod)[0], rootOf(other)}
 		}, "unknown authority", 0},
 		{"expired", func(csr *x509.CertificateRequest) []string { return chainFor(past, csr, pod) }, "expired", 0},
-		{"not PEM", func(csr *x509.CertificateRequest) []string { return []string{"x", rootOf(other)} }, "element 0: not PEM certificates", 0},
-		{"rubbish after PEM", func(csr *x509.CertificateRequest) []string {
-			return []string{chainFor(r.ca, csr, pod)[0], rootOf(r.ca) + "x"}
-		}, "element 1: not PEM certificates", 0},
+		{"not PEM", func(csr *x509.CertificateRequest) []string { return []string{"x", rootOf(other)} }, "element 0: no PEM certificate", 0},
+		{"a root that is cut off", func(csr *x509.CertificateRequest) []string {
+			return []string{chainFor(r.ca, csr, pod)[0], rootOf(other)[:99] + "\n" + rootOf(r.ca)}
+		}, "element 1: malformed PEM", 0},
 		{"a key", func(csr *x509.CertificateRequest) []string {
 			return []string{chainFor(r.ca, csr, pod)[0], "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"}
 		}, `type "PRIVATE KEY"`, 0},

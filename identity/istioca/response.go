@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 
 	"github.com/eastwest-mesh/eastwest/identity"
+	"github.com/eastwest-mesh/eastwest/internal/strictpem"
 )
 
 const (
@@ -32,7 +32,7 @@ func parseResponse(chain []string, key crypto.Signer, id spiffeid.ID, now time.T
 	var svid []*x509.Certificate
 	var roots []*x509.Certificate
 	for i, element := range chain {
-		certs, err := parseCerts(element)
+		certs, err := strictpem.Certificates([]byte(element))
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w: element %d: %w", ErrResponse, i, err)
 		}
@@ -71,31 +71,6 @@ func checkLeaf(certs []*x509.Certificate, key crypto.Signer, id spiffeid.ID) err
 		return fmt.Errorf("the certificate is for %s", got)
 	}
 	return nil
-}
-
-// parseCerts reads PEM certificates, at least one, and nothing else.
-func parseCerts(s string) ([]*x509.Certificate, error) {
-	var certs []*x509.Certificate
-	rest := []byte(s)
-	for {
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		if block == nil {
-			break
-		}
-		if block.Type != certBlock {
-			return nil, fmt.Errorf("a PEM block of type %q", block.Type)
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		certs = append(certs, cert)
-	}
-	if len(certs) == 0 || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("not PEM certificates")
-	}
-	return certs, nil
 }
 
 func selfSigned(c *x509.Certificate) bool {

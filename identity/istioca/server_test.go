@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/eastwest-mesh/eastwest/identity"
+	"github.com/eastwest-mesh/eastwest/internal/strictpem"
 	istio "istio.io/api/security/v1alpha1"
 )
 
@@ -66,7 +67,7 @@ func call(ctx context.Context, t testing.TB, conn grpc.ClientConnInterface, in *
 	if err != nil {
 		return nil, nil, err
 	}
-	certs, err := parseCerts(out.CertChain[0])
+	certs, err := strictpem.Certificates([]byte(out.CertChain[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,7 @@ func TestIssueToIstiosClient(t *testing.T) {
 			if !key.PublicKey.Equal(leaf.PublicKey) {
 				t.Error("it is for another key")
 			}
-			roots, err := parseCerts(out.CertChain[len(out.CertChain)-1])
+			roots, err := strictpem.Certificates([]byte(out.CertChain[len(out.CertChain)-1]))
 			if err != nil || len(out.CertChain) != 2 || !roots[0].Equal(ca.Bundle().X509Authorities()[0]) || !strings.HasSuffix(out.CertChain[0], "\n") {
 				t.Errorf("chain of %d elements, roots %v, %v", len(out.CertChain), roots, err)
 			}
