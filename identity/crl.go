@@ -75,7 +75,7 @@ type list struct {
 	complete             bool // it is about all certificates of its issuer
 
 	mu      sync.Mutex
-	signers map[string]bool // by public key: whether it signed the list
+	signers map[string]bool // by certificate of an issuer: whether it signed the list
 }
 
 // maxSigners bounds what a list remembers about issuers of its issuer's name.
@@ -150,7 +150,7 @@ func (l *list) staleAt(now time.Time) bool { return !l.NextUpdate.IsZero() && no
 
 // signedBy reports whether an issuer signed the list, and may sign such.
 func (l *list) signedBy(issuer *x509.Certificate, logger *slog.Logger) bool {
-	key := string(issuer.RawSubjectPublicKeyInfo)
+	key := string(issuer.Raw) // not by its key: another certificate of that may not sign lists
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if ok, known := l.signers[key]; known {

@@ -124,6 +124,25 @@ func TestDamagedPEM(t *testing.T) {
 	}
 }
 
+// TestIssuersOfOneKey: an authority that was certified again with its key, and
+// may sign lists only since.
+func TestIssuersOfOneKey(t *testing.T) {
+	a := newCRLAuthority(t)
+	chain := a.chain(t)
+	before := *chain[1]
+	before.KeyUsage, before.Raw = x509.KeyUsageCertSign, []byte("earlier")
+	crls := mustCRLs(t, CRLConfig{})
+	if err := crls.Set(crlOf(t, a.inter, chain[0])); err != nil {
+		t.Fatal(err)
+	}
+	if err := crls.CheckRevoked([]*x509.Certificate{chain[0], &before, chain[2]}); err != nil {
+		t.Fatalf("by the issuer that may not sign lists: %v", err)
+	}
+	if crls.CheckRevoked(chain) == nil {
+		t.Error("what a peer showed before decides about this chain")
+	}
+}
+
 func TestCRLOfWhom(t *testing.T) {
 	a := newCRLAuthority(t)
 	chain := a.chain(t)
