@@ -56,9 +56,11 @@ func (m *Manager) Release(id spiffeid.ID) {
 		return
 	}
 	delete(m.sources, id)
-	s.source.cancel(ErrClosed)
-	m.closing.Go(func() { _ = s.source.Close() })
+	m.end(s)
 }
+
+// end closes a source. The lock is held: closing may grow only before Close.
+func (m *Manager) end(s *shared) { m.closing.Go(func() { _ = s.source.Close() }) }
 
 // Identities returns the identities in use, in no order.
 func (m *Manager) Identities() []spiffeid.ID {
@@ -74,15 +76,11 @@ func (m *Manager) Identities() []spiffeid.ID {
 // Close closes all sources, whoever has them, and waits for them.
 func (m *Manager) Close() error {
 	m.mu.Lock()
-	sources := m.sources
+	for _, s := range m.sources {
+		m.end(s)
+	}
 	m.sources = nil
 	m.mu.Unlock()
-	for _, s := range sources {
-		s.source.cancel(ErrClosed)
-	}
-	for _, s := range sources {
-		_ = s.source.Close()
-	}
 	m.closing.Wait()
 	return nil
 }

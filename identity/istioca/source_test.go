@@ -254,6 +254,36 @@ func TestManager(t *testing.T) {
 	})
 }
 
+// TestManagerClosedTwice: each Close waits for the end.
+func TestManagerClosedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, err := NewClient(ClientConfig{Conn: stubborn{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := NewManager(client)
+		if _, err := m.Acquire(pod); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		began := time.Now()
+		go func() { _ = m.Close() }()
+		synctest.Wait()
+		if err := m.Close(); err != nil || time.Since(began) < time.Second {
+			t.Errorf("closed after %v, %v, while a request was under way", time.Since(began), err)
+		}
+	})
+}
+
+// stubborn takes a second to give up.
+type stubborn struct{ grpc.ClientConnInterface }
+
+func (stubborn) Invoke(ctx context.Context, _ string, _, _ any, _ ...grpc.CallOption) error {
+	<-ctx.Done()
+	time.Sleep(time.Second)
+	return ctx.Err()
+}
+
 func TestBackoff(t *testing.T) {
 	c := newClient(t, ClientConfig{Conn: &direct{}})
 	for failures, want := range map[int]time.Duration{0: time.Second, 1: 2 * time.Second, 7: 128 * time.Second, 8: 150 * time.Second, 62: 150 * time.Second, 1000: 150 * time.Second} {
