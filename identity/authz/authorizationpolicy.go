@@ -34,11 +34,16 @@ type attributed struct {
 
 func (w *walker) authorizationPolicy(n *node) authorizationPolicy {
 	p := authorizationPolicy{action: "ALLOW"}
+	provider := false
+	target := func(n *node, field string) {
+		p.target = true
+		w.targetRef(n, field)
+	}
 	p.meta = w.objectMeta(n, fields{
 		"selector":   w.selector(&p.selector),
-		"targetRef":  func(*node, string) { p.target = true },
-		"targetRefs": func(n *node, _ string) { p.target = p.target || len(n.Content) > 0 },
-		"provider":   ignored, // of CUSTOM
+		"targetRef":  target,
+		"targetRefs": func(n *node, field string) { w.list(n, field, target) },
+		"provider":   func(*node, string) { provider = true },
 		"action": func(n *node, field string) {
 			p.action = w.text(n, field)
 			if !slices.Contains([]string{"ALLOW", "DENY", "AUDIT", "CUSTOM"}, p.action) {
@@ -46,17 +51,31 @@ func (w *walker) authorizationPolicy(n *node) authorizationPolicy {
 			}
 		},
 		"rules": func(n *node, field string) {
-			w.list(n, field, func(n *node, field string) {
-				if isNull(follow(n)) { // not {}, which matches everything
-					w.fail(n, field, fmt.Errorf("%w: it is null", ErrInvalid))
-				}
-				p.rules = append(p.rules, w.policyRule(n, field))
-			})
+			w.list(n, field, func(n *node, field string) { p.rules = append(p.rules, w.policyRule(n, field)) })
 		},
 	})
+	if p.target && len(p.selector) > 0 {
+		w.fail(n, "spec.selector", fmt.Errorf("%w: there is a target as well", ErrInvalid))
+	}
+	if provider && p.action != "CUSTOM" {
+		w.fail(n, "spec.provider", fmt.Errorf("%w: only the action CUSTOM has one", ErrInvalid))
+	}
 	p.dryRun = w.dryRun(n, p.annotations)
 	w.defaultNamespace(&p)
 	return p
+}
+
+// targetRef only looks whether it is one: what has a target is not ours.
+func (w *walker) targetRef(n *node, field string) {
+	has := make(map[string]string)
+	read := func(n *node, field string) { has[field] = w.text(n, field) }
+	before := len(w.errs)
+	w.objectOf(n, field, fields{"group": read, "kind": read, "name": read, "namespace": read})
+	for _, name := range []string{"kind", "name"} {
+		if has[join(field, name)] == "" && len(w.errs) == before {
+			w.fail(n, join(field, name), errEmpty)
+		}
+	}
 }
 
 func (w *walker) dryRun(n *node, annotations map[string]string) bool {
@@ -120,7 +139,7 @@ func (w *walker) policyRule(n *node, field string) policyRule {
 // everything, where nothing may have been meant.
 func (w *walker) someOf(n *node, field string, each func(n *node, field string)) {
 	if list := follow(n); list.Kind == sequenceNode && len(list.Content) == 0 {
-		w.fail(n, field, fmt.Errorf("%w: it is empty", ErrInvalid))
+		w.fail(n, field, errEmpty)
 	}
 	w.list(n, field, each)
 }
@@ -133,7 +152,7 @@ func (w *walker) wrapped(n *node, field, name string, known func(*attributed, *p
 		name: func(n *node, field string) { w.objectOf(n, field, known(&m, r)) },
 	})
 	if m.empty() && !m.http && len(w.errs) == before {
-		w.fail(n, join(field, name), fmt.Errorf("%w: it is empty", ErrInvalid))
+		w.fail(n, join(field, name), errEmpty)
 	}
 	return m
 }

@@ -99,9 +99,28 @@ type fields map[string]func(n *node, field string)
 // ignored is a field that is allowed and not read.
 func ignored(*node, string) {}
 
+// orNull reads a field that Kubernetes' tools write without a value.
+func orNull(read func(n *node, field string)) func(*node, string) {
+	return func(n *node, field string) {
+		if !isNull(follow(n)) {
+			read(n, field)
+		}
+	}
+}
+
+var errEmpty = fmt.Errorf("%w: it is empty", ErrInvalid)
+
+// errNull: what stands for nothing could be meant for something, such as a list
+// whose items are missing, and often means everything if it is left out.
+var errNull = fmt.Errorf("%w: it is null: leave it out, or say what it is", ErrInvalid)
+
 func (w *walker) mapping(n *node, field string, each func(key string, k, v *node)) {
 	n, ok := w.resolve(n, field)
-	if !ok || isNull(n) {
+	if !ok {
+		return
+	}
+	if isNull(n) {
+		w.fail(n, field, errNull)
 		return
 	}
 	if n.Kind != mappingNode {
@@ -142,7 +161,11 @@ func unknownField(key string, known fields) error {
 
 func (w *walker) list(n *node, field string, each func(n *node, field string)) {
 	n, ok := w.resolve(n, field)
-	if !ok || isNull(n) {
+	if !ok {
+		return
+	}
+	if isNull(n) {
+		w.fail(n, field, errNull)
 		return
 	}
 	if n.Kind != sequenceNode {
@@ -158,7 +181,11 @@ func (w *walker) list(n *node, field string, each func(n *node, field string)) {
 // 8080 without quotes is a number.
 func (w *walker) text(n *node, field string) string {
 	n, ok := w.resolve(n, field)
-	if !ok || isNull(n) {
+	if !ok {
+		return ""
+	}
+	if isNull(n) {
+		w.fail(n, field, errNull)
 		return ""
 	}
 	if n.Kind != scalarNode || n.Tag != "!!str" && n.Tag != "!!timestamp" {
@@ -188,11 +215,12 @@ type located struct {
 func (w *walker) texts(n *node, field string) []located {
 	var out []located
 	w.list(n, field, func(n *node, field string) {
-		if s := w.text(n, field); s != "" {
-			out = append(out, located{s, n, field})
-		} else {
-			w.fail(n, field, fmt.Errorf("%w: it is empty", ErrInvalid))
+		before := len(w.errs)
+		s := w.text(n, field)
+		if s == "" && len(w.errs) == before {
+			w.fail(n, field, errEmpty)
 		}
+		out = append(out, located{s, n, field})
 	})
 	return out
 }

@@ -100,7 +100,7 @@ func syntaxError(file string, err error) error {
 func (r *Resources) document(file string, n *node) []error {
 	if _, kind := typeOf(n); strings.HasSuffix(kind, "List") {
 		w := &walker{file: file}
-		if items := child(n, "items"); items != nil {
+		if items := child(n, "items"); items != nil && !isNull(items) {
 			w.list(items, "items", func(item *node, _ string) { w.errs = append(w.errs, r.item(file, item)...) })
 		}
 		return w.errs
@@ -210,14 +210,14 @@ func (w *walker) objectMeta(n *node, spec fields) meta {
 	}
 	w.object = m.object()
 	if m.name == "" {
-		w.fail(n, "metadata.name", fmt.Errorf("%w: it is empty", ErrInvalid))
+		w.fail(n, "metadata.name", errEmpty)
 	}
 	w.objectOf(n, "", fields{
 		"apiVersion": w.apiVersion,
 		"kind":       ignored,
 		"metadata":   ignored, // read above
 		"status":     ignored,
-		"spec":       func(n *node, field string) { w.objectOf(n, field, spec) },
+		"spec":       orNull(func(n *node, field string) { w.objectOf(n, field, spec) }),
 	})
 	return m
 }
@@ -237,15 +237,15 @@ func (w *walker) readMeta(n *node, m *meta) {
 				m.namespace = ns
 			}
 		},
-		"annotations": func(n *node, field string) { m.annotations = w.labels(n, field) },
-		"creationTimestamp": func(n *node, field string) {
+		"annotations": orNull(func(n *node, field string) { m.annotations = w.labels(n, field) }),
+		"creationTimestamp": orNull(func(n *node, field string) {
 			s := w.text(n, field)
 			t, err := time.Parse(time.RFC3339, s)
 			if err != nil && s != "" {
 				w.fail(n, field, fmt.Errorf("%w: want a time such as 2006-01-02T15:04:05Z", ErrInvalid))
 			}
 			m.created = t
-		},
+		}),
 	}
 	for _, name := range []string{
 		"labels", "generateName", "uid", "resourceVersion", "generation", "managedFields", "ownerReferences",
