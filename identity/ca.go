@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -90,6 +91,7 @@ type authority struct {
 	key     crypto.Signer
 	issuers []*x509.Certificate // what follows a leaf, up to the root and without it
 	roots   *x509bundle.Bundle
+	end     time.Time // of what stands above a leaf, the root included; set by check
 }
 
 // NewCA returns a CA that lives in memory. With no certificate in the config it
@@ -184,7 +186,7 @@ func (ca *CA) newAuthority(name pkix.Name, ttl time.Duration, parent *authority)
 // its own: one root, and a CA for each cluster. It lives no longer than this one.
 func (ca *CA) Intermediate(name string, ttl time.Duration) (*CA, error) {
 	parent := ca.signs.Load()
-	ttl = min(ttl, ca.left(parent))
+	ttl = min(ttl, parent.end.Sub(ca.cfg.Time()))
 	if ttl <= 0 {
 		return nil, fmt.Errorf("identity: intermediate %q: no time to live", name)
 	}
@@ -220,6 +222,8 @@ func (ca *CA) use(cert *x509.Certificate, key crypto.Signer, chain, roots []*x50
 	return nil
 }
 
+// check signs a leaf on trial: paths that are too long, constraints of names and
+// of uses show only then.
 func (a *authority) check(now time.Time) error {
 	c := a.cert
 	if !c.IsCA || c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 {
@@ -229,19 +233,38 @@ func (a *authority) check(now time.Time) error {
 	if !ok || !pub.Equal(a.key.Public()) {
 		return errors.New("identity: the private key does not match the certificate of the CA")
 	}
-	if a.roots.HasX509Authority(c) {
-		return nil
-	}
-	_, err := c.Verify(x509.VerifyOptions{
-		Roots:         pool(a.roots.X509Authorities()),
-		Intermediates: pool(a.issuers),
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-		CurrentTime:   now,
-	})
+	chain, err := a.sign(a.key.Public(), svidTemplate(a.roots.TrustDomain().ID()), now, time.Minute)
 	if err != nil {
-		return fmt.Errorf("identity: the CA does not chain to its roots: %w", err)
+		return fmt.Errorf("identity: trying the CA: %w", err)
+	}
+	for _, usage := range chain[0].ExtKeyUsage {
+		verified, err := chain[0].Verify(x509.VerifyOptions{
+			Roots:         pool(a.roots.X509Authorities()),
+			Intermediates: pool(chain[1:]),
+			KeyUsages:     []x509.ExtKeyUsage{usage},
+			CurrentTime:   now,
+		})
+		if err != nil {
+			return fmt.Errorf("identity: what the CA signs does not chain to its roots: %w", err)
+		}
+		a.end = endOf(verified[0][1:])
 	}
 	return nil
+}
+
+// endOf returns when the first of some certificates ends.
+func endOf(certs []*x509.Certificate) time.Time {
+	return slices.MinFunc(certs, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
+}
+
+// svidTemplate is the part of an X.509-SVID that does not depend on when it is
+// signed, and by whom.
+func svidTemplate(id spiffeid.ID) *x509.Certificate {
+	return &x509.Certificate{
+		URIs:        []*url.URL{id.URL()},
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
 }
 
 // TrustDomain returns the trust domain that the CA vouches for.
@@ -261,26 +284,14 @@ func (ca *CA) RootsPEM() []byte { return encodePEM(ca.signs.Load().roots.X509Aut
 
 // TTL returns the life that a request for ttl gets: the default if it is not
 // positive, the maximum if it is more, and in any case no longer than the CA's
-// own certificate lives.
+// own certificate lives and those above it.
 func (ca *CA) TTL(ttl time.Duration) time.Duration { return ca.ttl(ttl, ca.signs.Load()) }
 
 func (ca *CA) ttl(asked time.Duration, a *authority) time.Duration {
 	if asked <= 0 {
 		asked = ca.cfg.DefaultTTL
 	}
-	return min(asked, ca.cfg.MaxTTL, ca.left(a))
-}
-
-// left returns how long an authority lives: as long as all that stands above a
-// leaf.
-func (ca *CA) left(a *authority) time.Duration {
-	end := a.cert.NotAfter
-	for _, c := range a.issuers {
-		if c.NotAfter.Before(end) {
-			end = c.NotAfter
-		}
-	}
-	return end.Sub(ca.cfg.Time())
+	return min(asked, ca.cfg.MaxTTL, a.end.Sub(ca.cfg.Time()))
 }
 
 // Issue makes a P-256 key and a certificate for an identity. See TTL for how
@@ -305,11 +316,7 @@ func (ca *CA) Sign(pub crypto.PublicKey, id spiffeid.ID, ttl time.Duration) ([]*
 	if !id.MemberOf(ca.cfg.TrustDomain) || id.Path() == "" {
 		return nil, fmt.Errorf("identity: %q is not a workload of trust domain %q", id, ca.cfg.TrustDomain.Name())
 	}
-	chain, err := ca.sign(pub, &x509.Certificate{
-		URIs:        []*url.URL{id.URL()},
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, ttl)
+	chain, err := ca.sign(pub, svidTemplate(id), ttl)
 	if err != nil {
 		return nil, fmt.Errorf("identity: signing for %s: %w", id, err)
 	}
@@ -346,14 +353,18 @@ func (ca *CA) ServerCertificate(names []string, ttl time.Duration) (*tls.Certifi
 	return cert, nil
 }
 
-// sign completes a leaf and signs it.
+// sign signs a leaf with what the CA has now.
 func (ca *CA) sign(pub crypto.PublicKey, tmpl *x509.Certificate, ttl time.Duration) ([]*x509.Certificate, error) {
 	a := ca.signs.Load() // one and the same, if it is replaced meanwhile
 	life := ca.ttl(ttl, a)
 	if life <= 0 {
-		return nil, fmt.Errorf("the certificate of the CA expired at %s", a.cert.NotAfter.Format(time.RFC3339))
+		return nil, fmt.Errorf("the certificate of the CA, or one above it, expired at %s", a.end.Format(time.RFC3339))
 	}
-	now := ca.cfg.Time()
+	return a.sign(pub, tmpl, ca.cfg.Time(), life)
+}
+
+// sign completes a leaf and signs it. It returns the intermediates after it.
+func (a *authority) sign(pub crypto.PublicKey, tmpl *x509.Certificate, now time.Time, life time.Duration) ([]*x509.Certificate, error) {
 	tmpl.SerialNumber = newSerial()
 	tmpl.NotBefore, tmpl.NotAfter = now.Add(-backdate), now.Add(life)
 	tmpl.BasicConstraintsValid = true

@@ -1,12 +1,14 @@
 package identity
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"net/url"
+	"reflect"
 	"testing"
 	"time"
 
@@ -115,6 +117,68 @@ func TestSignCSRTakesOnlyTheKey(t *testing.T) {
 	if _, err := ca.SignCSR(csr, bob, 0); err == nil {
 		t.Error("a request without proof of possession was signed")
 	}
+}
+
+// TestAuthorityWhoseLeavesNobodyAccepts: the certificate of each may sign, and
+// each has the right key.
+func TestAuthorityWhoseLeavesNobodyAccepts(t *testing.T) {
+	for name, tc := range map[string]struct {
+		root, signer x509.Certificate // as far as they are special
+	}{
+		"expired root":         {root: x509.Certificate{NotAfter: time.Now().Add(-time.Minute)}},
+		"root of the future":   {root: x509.Certificate{NotBefore: time.Now().Add(time.Hour)}},
+		"expired intermediate": {signer: x509.Certificate{NotAfter: time.Now().Add(-time.Minute)}},
+		"too long a path":      {root: x509.Certificate{MaxPathLenZero: true}, signer: x509.Certificate{MaxPathLen: -1}},
+		"other names only":     {root: x509.Certificate{PermittedURIDomains: []string{"west.example"}}},
+		"for other uses":       {signer: x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}}},
+		"for clients only":     {root: x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root, rootKey := forgeAuthority(t, tc.root, nil, nil)
+			cfg := CAConfig{TrustDomain: east, Certificate: root, Key: rootKey}
+			if !reflect.ValueOf(tc.signer).IsZero() {
+				cfg.Certificate, cfg.Key = forgeAuthority(t, tc.signer, root, rootKey)
+				cfg.Roots = []*x509.Certificate{root}
+			}
+			if _, err := NewCA(cfg); err == nil {
+				t.Error("it is in service")
+			}
+		})
+	}
+	good, key := forgeAuthority(t, x509.Certificate{PermittedURIDomains: []string{"east.example"}, ExtKeyUsage: bothUsages}, nil, nil)
+	if _, err := NewCA(CAConfig{TrustDomain: east, Certificate: good, Key: key}); err != nil {
+		t.Errorf("one that fits: %v", err)
+	}
+}
+
+// forgeAuthority makes an authority out of what is given; self-signed without
+// an issuer.
+func forgeAuthority(t *testing.T, tmpl x509.Certificate, issuer *x509.Certificate, issuerKey crypto.Signer) (*x509.Certificate, crypto.Signer) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl.SerialNumber, tmpl.IsCA, tmpl.BasicConstraintsValid, tmpl.KeyUsage = newSerial(), true, true, x509.KeyUsageCertSign
+	tmpl.Subject.CommonName = tmpl.SerialNumber.String()
+	if tmpl.NotBefore.IsZero() {
+		tmpl.NotBefore = time.Now().Add(-time.Hour)
+	}
+	if tmpl.NotAfter.IsZero() {
+		tmpl.NotAfter = time.Now().Add(24 * time.Hour)
+	}
+	if issuer == nil {
+		issuer, issuerKey = &tmpl, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &tmpl, issuer, key.Public(), issuerKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
 }
 
 func TestGivenAuthority(t *testing.T) {

@@ -72,11 +72,15 @@ func serialOf(t testing.TB, src Source) string {
 // TestFilesThatVerifyNowhere: a certificate that nobody with these roots would
 // accept does not replace one that works.
 func TestFilesThatVerifyNowhere(t *testing.T) {
-	ca, other := newTestCA(t, east), newTestCA(t, east)
-	past, err := NewCA(CAConfig{TrustDomain: east, Certificate: certOf(ca), Key: keyOf(ca), Time: func() time.Time { return time.Now().Add(time.Minute - DefaultTTL) }})
+	past, err := NewCA(CAConfig{TrustDomain: east, Time: func() time.Time { return time.Now().Add(time.Minute - DefaultTTL) }})
 	if err != nil {
 		t.Fatal(err)
 	}
+	ca, err := NewCA(CAConfig{TrustDomain: east, Certificate: certOf(past), Key: keyOf(past)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := newTestCA(t, east)
 	for _, tc := range []struct {
 		name string
 		next *CA
