@@ -81,6 +81,8 @@ type Credentials struct {
 	keyID   spiffeid.ID // the local identity that key was made for
 	current served      // what the last handshakes presented
 	before  served
+
+	accepted chains // of peers
 }
 
 // served is a certificate that we presented.
@@ -139,6 +141,9 @@ func (c *Credentials) newConfig(cfg Config) *tls.Config {
 		// peer's own trust domain.
 		t.ClientAuth = tls.RequireAnyClientCert
 		t.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.present() }
+		if cfg.Resumption {
+			c.resumeOnlyCurrent(t)
+		}
 		return t
 	}
 	// There is no host name to verify: VerifyConnection verifies the SPIFFE ID

@@ -2,12 +2,15 @@ package identity
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"testing"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 )
 
 // tunnelCredentials is what a tunnel dialer wants; see package hbone.
@@ -212,6 +215,47 @@ func TestRetireDrainsAtTheEarlierEnd(t *testing.T) {
 	if drain, _ := client.Retire(c.state); !drain.Equal(want) {
 		t.Errorf("after a renewal and another handshake the client drains at %v, want %v", drain, want)
 	}
+}
+
+// TestRetireDrainsWithTheChain: an intermediate may end before the leaf.
+func TestRetireDrainsWithTheChain(t *testing.T) {
+	root := newTestCA(t, east)
+	end := time.Now().Add(10 * time.Minute).Truncate(time.Second)
+	inter := forge(t, forgery{uris: []string{"spiffe://east.example"}, isCA: true, keyUsage: x509.KeyUsageCertSign, notAfter: end}, certOf(root), keyOf(root))
+	issuer, err := x509.ParseCertificate(inter.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := forge(t, forgery{uris: []string{alice.String()}, usages: bothUsages}, issuer, inter.PrivateKey.(crypto.Signer))
+	leaf.Certificate = append(leaf.Certificate, inter.Certificate...)
+	short := NewMemory(svidOf(t, leaf, alice), root.Bundle())
+	for name, revoked := range map[string]Revocations{"": nil, " with revocations": mustCRLs(t, CRLConfig{})} {
+		client := mustClient(t, Config{Source: short, Peers: onlyID(bob), Revocations: revoked})
+		server := mustServer(t, Config{Source: newTestSource(t, root, bob), Peers: onlyID(alice), Revocations: revoked})
+		c, s := connect(configOf(t, client), configOf(t, server))
+		if c.err != nil || s.err != nil {
+			t.Fatal(c.err, s.err)
+		}
+		if drain, _ := server.Retire(s.state); !drain.Equal(end) {
+			t.Errorf("server%s drains at %v, want the end of the peer's intermediate %v", name, drain, end)
+		}
+		if drain, _ := client.Retire(c.state); !drain.Equal(end) {
+			t.Errorf("client%s drains at %v, want the end of its own intermediate %v", name, drain, end)
+		}
+	}
+}
+
+func svidOf(t testing.TB, cert tls.Certificate, id spiffeid.ID) *x509svid.SVID {
+	t.Helper()
+	svid := &x509svid.SVID{ID: id, PrivateKey: cert.PrivateKey.(crypto.Signer)}
+	for _, der := range cert.Certificate {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		svid.Certificates = append(svid.Certificates, c)
+	}
+	return svid
 }
 
 func TestRevocationCutsConnections(t *testing.T) {

@@ -2,8 +2,9 @@ package identity
 
 import (
 	"crypto/tls"
-	"crypto/x509"
+	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -11,14 +12,16 @@ import (
 
 // resumable returns two sides that resume, and their sources.
 func resumable(t *testing.T) (client, server *tls.Config, clientSrc, serverSrc *Memory) {
-	return resumableWith(t, nil)
+	return resumableWith(t, nil, nil)
 }
 
-func resumableWith(t *testing.T, revoked Revocations) (client, server *tls.Config, clientSrc, serverSrc *Memory) {
-	ca := newTestCA(t, east)
-	clientSrc, serverSrc = newTestSource(t, ca, alice), newTestSource(t, ca, bob)
-	client = configOf(t, mustClient(t, Config{Source: clientSrc, Peers: onlyID(bob), Resumption: true, Revocations: revoked}))
-	server = configOf(t, mustServer(t, Config{Source: serverSrc, Peers: onlyID(alice), Resumption: true, Revocations: revoked}))
+// resumableWith has each side ask revocations of its own. What signs for the
+// server is an intermediate.
+func resumableWith(t *testing.T, ofClient, ofServer Revocations) (client, server *tls.Config, clientSrc, serverSrc *Memory) {
+	a := newCRLAuthority(t)
+	clientSrc, serverSrc = newTestSource(t, a.root, alice), newTestSource(t, a.inter, bob)
+	client = configOf(t, mustClient(t, Config{Source: clientSrc, Peers: onlyID(bob), Resumption: true, Revocations: ofClient}))
+	server = configOf(t, mustServer(t, Config{Source: serverSrc, Peers: onlyID(alice), Resumption: true, Revocations: ofServer}))
 	if c, s := connect(client, server); c.err != nil || s.err != nil {
 		t.Fatalf("first connection: %v, %v", c.err, s.err)
 	}
@@ -80,7 +83,7 @@ func TestResumptionIsVerified(t *testing.T) {
 	})
 	t.Run("client certificate was revoked", func(t *testing.T) {
 		crls := mustCRLs(t, CRLConfig{})
-		client, server, peer, _ := resumableWith(t, crls)
+		client, server, peer, _ := resumableWith(t, nil, crls)
 		svid, _ := peer.GetX509SVID()
 		crls.Revoke(svid.Certificates[0])
 		_, s := connect(client, server)
@@ -88,10 +91,57 @@ func TestResumptionIsVerified(t *testing.T) {
 	})
 	t.Run("server's CA was revoked", func(t *testing.T) {
 		crls := mustCRLs(t, CRLConfig{})
-		client, server, src, _ := resumableWith(t, crls)
-		crls.Revoke(rootOf(t, src))
+		client, server, _, peer := resumableWith(t, crls, nil)
+		svid, _ := peer.GetX509SVID()
+		crls.Revoke(svid.Certificates[1])
 		c, _ := connect(client, server)
 		wantRefusal(t, c.err, CheckRevoked)
+	})
+}
+
+// TestServerWithoutItsCertificate: a ticket speaks for a certificate that the
+// server may no longer use.
+func TestServerWithoutItsCertificate(t *testing.T) {
+	t.Run("withdrawn", func(t *testing.T) {
+		client, server, _, src := resumable(t)
+		src.SetSVID(nil)
+		c, s := connect(client, server)
+		if !errors.Is(s.err, ErrNoIdentity) {
+			t.Errorf("server: %v, resumed %t, want %v", s.err, s.state.DidResume, ErrNoIdentity)
+		}
+		if c.err == nil {
+			t.Error("client was not told")
+		}
+	})
+	t.Run("replaced", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ca := newTestCA(t, east)
+			src := newTestSource(t, ca, bob)
+			client := configOf(t, mustClient(t, Config{Source: newTestSource(t, ca, alice), Peers: onlyID(bob), Resumption: true}))
+			server := configOf(t, mustServer(t, Config{Source: src, Peers: onlyID(alice), Resumption: true}))
+			next := func(resumed bool) {
+				t.Helper()
+				c, s := connect(client, server)
+				if c.err != nil || s.err != nil || c.state.DidResume != resumed {
+					t.Fatalf("client: %v, server: %v; resumed %t, want %t", c.err, s.err, c.state.DidResume, resumed)
+				}
+				if svid, _ := src.GetX509SVID(); !c.state.PeerCertificates[0].Equal(svid.Certificates[0]) {
+					t.Error("the client saw the old certificate")
+				}
+			}
+			next(false)
+			next(true)
+			svid, err := ca.Issue(bob, time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			src.SetSVID(svid)
+			next(false)
+			next(false) // the ticket could be of a handshake with the old one
+			time.Sleep(2 * handshakeSpan)
+			next(false)
+			next(true)
+		})
 	})
 }
 
@@ -128,13 +178,4 @@ func TestNewCertificateIsPresented(t *testing.T) {
 			}
 		})
 	}
-}
-
-func rootOf(t *testing.T, src *Memory) *x509.Certificate {
-	t.Helper()
-	b, err := src.GetX509BundleForTrustDomain(east)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.X509Authorities()[0]
 }

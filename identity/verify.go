@@ -22,8 +22,12 @@ const maxChain = 8
 // that runs on resumed sessions too, so whatever was withdrawn since (a bundle,
 // a certificate) counts there as well.
 func (c *Credentials) Verify(cs tls.ConnectionState) error {
-	_, err := c.verifiedChain(cs)
-	return err
+	chain, err := c.verifiedChain(cs)
+	if err != nil {
+		return err
+	}
+	c.accepted.add(chain)
+	return nil
 }
 
 // verifiedChain makes all checks and returns the chain that passed, leaf first
