@@ -42,8 +42,9 @@ type Config struct {
 	Aliases Aliases
 
 	// Revocations are asked about the chain of each peer, at its handshake and
-	// for as long as its connection lives. If nil, nothing is revoked. Pass it
-	// as a pointer, like Source.
+	// for as long as its connection lives; and about our own, which makes no
+	// more handshakes once it is revoked. If nil, nothing is revoked. Pass it as
+	// a pointer, like Source.
 	Revocations Revocations
 
 	// NextProtos are the ALPN protocols. If empty, h2.
@@ -82,7 +83,8 @@ type Credentials struct {
 	current served      // what the last handshakes presented
 	before  served
 
-	accepted chains // of peers
+	accepted chains    // of peers
+	own      ownChains // of ours
 }
 
 // served is a certificate that we presented.
@@ -157,8 +159,8 @@ func (c *Credentials) newConfig(cfg Config) *tls.Config {
 }
 
 // Config returns the TLS configuration of the hop. It fails with a LocalError
-// if the source has no certificate that is valid now, so that nothing is dialed
-// in vain. The configuration is shared between calls: clone it to change it.
+// if the source has no certificate that is valid now and not known to be revoked,
+// so that nothing is dialed in vain. The configuration is shared between calls: clone it to change it.
 // It stays good when the source gets new certificates; but it resumes sessions
 // of the certificate only that it was made for.
 func (c *Credentials) Config(ctx context.Context) (*tls.Config, error) {
@@ -223,7 +225,7 @@ func originOf(source any, c *Credentials) string {
 	return fmt.Sprintf("%T@%p", source, c)
 }
 
-// local returns our certificate if it is valid now.
+// local returns our certificate if it is valid now, and not revoked.
 func (c *Credentials) local() (*x509svid.SVID, error) {
 	svid, err := c.source.GetX509SVID()
 	if err != nil {
@@ -238,6 +240,9 @@ func (c *Credentials) local() (*x509svid.SVID, error) {
 	}
 	if now.Before(leaf.NotBefore) {
 		return nil, &LocalError{ID: svid.ID, Err: fmt.Errorf("the certificate is not valid before %s", leaf.NotBefore.Format(time.RFC3339))}
+	}
+	if err := c.ownRevoked(svid); err != nil {
+		return nil, &LocalError{ID: svid.ID, Err: err}
 	}
 	return svid, nil
 }

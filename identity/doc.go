@@ -43,7 +43,9 @@
 //
 // CRLs are certificate revocation lists, out of watched files, and count for
 // the issuer that signed them. Config.Revocations has them asked at handshakes,
-// and on open connections whenever they change. A certificate about which they
+// and on open connections whenever they change. Our own certificate is not
+// presented any more once it is revoked: Credentials.Config and handshakes fail
+// with a LocalError, until the source has another one. A certificate about which they
 // know nothing is good, unless CRLConfig.RequireCurrent is set.
 //
 // # A CA
