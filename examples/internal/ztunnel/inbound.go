@@ -19,9 +19,9 @@ import (
 
 // newInbound returns a server for the pod's part of the mesh.
 func (d *pod) newInbound(ctx context.Context) (*hbone.Server, error) {
-	creds, err := identity.NewServer(d.trust(identity.Peers{
+	creds, err := d.keys.server(identity.Peers{
 		TrustDomains: append([]spiffeid.TrustDomain{d.proxy.cfg.TrustDomain}, d.proxy.cfg.Federated...),
-	}))
+	})
 	if err != nil {
 		return nil, err
 	}

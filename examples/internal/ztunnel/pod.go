@@ -14,7 +14,6 @@ import (
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
 	"github.com/eastwest-mesh/eastwest/hbone"
-	"github.com/eastwest-mesh/eastwest/identity"
 	"github.com/eastwest-mesh/eastwest/identity/authz"
 )
 
@@ -26,8 +25,8 @@ type pod struct {
 	addresses []netip.Addr // of the workload, one at least; they never change
 	network   PodNetwork
 	outbound  atomic.Pointer[hbone.Transport]
-	source    identity.Source // set while it is served
-	ready     atomic.Bool     // it is served now
+	keys      *keyring    // set while it is served
+	ready     atomic.Bool // it is served now
 
 	admitted sync.Map   // *hbone.Conn to admission
 	checked  *authz.Set // by which admitted was checked last; of Proxy.update
@@ -91,7 +90,7 @@ func (d *pod) serve(ctx context.Context) (served bool, err error) {
 		return false, fmt.Errorf("certificate of %s: %w", id, err)
 	}
 	defer release()
-	d.source = source
+	d.keys = newKeyring(d.proxy.cfg.Trust, source)
 	sockets, err := d.open(ctx)
 	if err != nil {
 		return false, err
@@ -217,16 +216,4 @@ func (d *pod) transport() *hbone.Transport { return d.outbound.Load() }
 // resetTransport closes the pod's outbound tunnels.
 func (d *pod) resetTransport() error {
 	return d.outbound.Swap(d.newTransport()).Close()
-}
-
-// credentials are for dialling those who have one of the given identities.
-func (d *pod) credentials(peers identity.Peers) (*identity.Credentials, error) {
-	return identity.NewClient(d.trust(peers))
-}
-
-// trust is the configuration of credentials of the pod.
-func (d *pod) trust(peers identity.Peers) identity.Config {
-	cfg := d.proxy.cfg.Trust
-	cfg.Source, cfg.Peers = d.source, peers
-	return cfg
 }

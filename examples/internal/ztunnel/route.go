@@ -121,7 +121,7 @@ func (d *pod) routeThroughGateway(to destination, w *endpoints.Workload, inner *
 	if err != nil {
 		return route{}, err
 	}
-	innerCreds, err := d.credentials(identity.Peers{IDs: parseIDs(inner.SubjectAltNames)})
+	innerCreds, err := d.keys.client(identity.Peers{IDs: parseIDs(inner.SubjectAltNames)})
 	if err != nil {
 		return route{}, err
 	}
@@ -149,7 +149,7 @@ func (d *pod) peers(w *endpoints.Workload, s *endpoints.ServiceEntry) (*identity
 	if s != nil {
 		ids = append(ids, s.SubjectAltNames...)
 	}
-	return d.credentials(identity.Peers{IDs: parseIDs(ids)})
+	return d.keys.client(identity.Peers{IDs: parseIDs(ids)})
 }
 
 // parseIDs leaves out what is no SPIFFE ID: nobody can prove to be that.
