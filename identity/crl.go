@@ -73,6 +73,7 @@ type list struct {
 	*x509.RevocationList // without its entries
 	entries              map[string]x509.RevocationListEntry
 	complete             bool // it is about all certificates of its issuer
+	told                 bool // that it is out of date; of CRLs.warnStale
 
 	mu      sync.Mutex
 	signers map[string]bool // by certificate of an issuer: whether it signed the list

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -399,6 +400,42 @@ func TestStaleListStillRevokes(t *testing.T) {
 	if !strings.Contains(log.String(), "out of date") {
 		t.Error("nobody is told that the list is out of date")
 	}
+}
+
+// TestRunWithoutFiles: what was set in memory stays.
+func TestRunWithoutFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newCRLAuthority(t)
+		chain := a.chain(t)
+		crls := mustCRLs(t, CRLConfig{})
+		set(t, crls, crlOf(t, a.inter, chain[0]))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := crls.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Run: %v", err)
+		}
+		if crls.CheckRevoked(chain) == nil {
+			t.Error("the list is gone")
+		}
+	})
+}
+
+// TestListGoesStale: nothing changes but the time, and somebody is told, once.
+func TestListGoesStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		crls := mustCRLs(t, CRLConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		set(t, crls, crlOf(t, newTestCA(t, east)))
+		ctx, cancel := context.WithTimeout(t.Context(), 2*defaultNextUpdate)
+		defer cancel()
+		if log.Len() > 0 {
+			t.Errorf("a current list: %s", &log)
+		}
+		_ = crls.Run(ctx)
+		if n := strings.Count(log.String(), "out of date"); n != 1 {
+			t.Errorf("told %d times: %s", n, &log)
+		}
+	})
 }
 
 func FuzzParseCRLs(f *testing.F) {

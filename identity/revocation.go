@@ -154,15 +154,26 @@ func (c *CRLs) Set(lists ...*x509.RevocationList) error {
 			return fmt.Errorf("identity: revocation list of %s: %w", l.Issuer, err)
 		}
 		byIssuer[string(l.RawIssuer)] = append(byIssuer[string(l.RawIssuer)], compiled)
-		if now := c.cfg.Time(); compiled.staleAt(now) {
-			c.cfg.Logger.Warn("a revocation list is out of date", "issuer", l.Issuer.String(), "next_update", l.NextUpdate)
-		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lists = byIssuer
 	c.cutRevoked()
+	c.warnStale()
 	return nil
+}
+
+// warnStale tells of each list once that is out of date. The lock is held.
+func (c *CRLs) warnStale() {
+	now := c.cfg.Time()
+	for _, lists := range c.lists {
+		for _, l := range lists {
+			if l.staleAt(now) && !l.told {
+				l.told = true
+				c.cfg.Logger.Warn("a revocation list is out of date", "issuer", l.Issuer.String(), "next_update", l.NextUpdate)
+			}
+		}
+	}
 }
 
 // Revoke refuses a certificate (of a peer, or of a CA above it) from now on,
@@ -185,12 +196,21 @@ func (c *CRLs) cutRevoked() {
 }
 
 // Reload reads the files and reports whether they changed. On an error the
-// previous lists stay in service.
-func (c *CRLs) Reload() (changed bool, err error) { return c.files.Reload() }
+// previous lists stay in service. Without files there is nothing to do.
+func (c *CRLs) Reload() (changed bool, err error) {
+	if len(c.cfg.Files) > 0 {
+		changed, err = c.files.Reload()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.warnStale()
+	return changed, err
+}
 
-// Run reloads the files when they change, until the context ends, whose cause
-// it returns. Failures are logged, and tried again at the next interval.
-func (c *CRLs) Run(ctx context.Context) error { return c.files.Run(ctx) }
+// Run reloads the files when they change, and tells of lists that have gone out
+// of date, until the context ends, whose cause it returns. Failures are logged,
+// and tried again at the next interval.
+func (c *CRLs) Run(ctx context.Context) error { return c.files.run(ctx, c.Reload) }
 
 // CheckRevoked implements Revocations. Its errors are RevokedErrors, or with
 // RequireCurrent ErrNoCurrentList.

@@ -40,7 +40,10 @@ const defaultInterval = 10 * time.Second
 // Run reloads what changed, until the context ends, whose cause it returns. It
 // compares the contents of the files, so that it sees replaced files, renamed
 // directories and Kubernetes' symlinks alike.
-func (w *watchedFiles) Run(ctx context.Context) error {
+func (w *watchedFiles) Run(ctx context.Context) error { return w.run(ctx, w.Reload) }
+
+// run is Run with what is to be done at each interval.
+func (w *watchedFiles) run(ctx context.Context, reload func() (changed bool, err error)) error {
 	interval := w.interval
 	if interval <= 0 {
 		interval = defaultInterval
@@ -53,7 +56,7 @@ func (w *watchedFiles) Run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-tick.C:
 		}
-		changed, err := w.Reload()
+		changed, err := reload()
 		switch {
 		case err != nil:
 			w.logger.Warn(w.what+" are not usable, the previous ones stay in service", "error", err)
