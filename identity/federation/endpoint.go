@@ -33,6 +33,9 @@ type endpoint struct {
 	bundle  *x509bundle.Bundle   // in use
 	fetched time.Time
 	err     error // of the last attempt
+
+	keeping sync.Mutex           // serializes keepLast, apart from mu: handshakes must not wait for a disk
+	onDisk  *spiffebundle.Bundle // the doc that was kept last
 }
 
 func (b *Bundles) newEndpoint(e Endpoint) *endpoint {
@@ -171,6 +174,24 @@ func (b *Bundles) kept(td spiffeid.TrustDomain) (*spiffebundle.Bundle, error) {
 		return nil, fmt.Errorf("%s: %w", b.file(td), err)
 	}
 	return bundle, nil
+}
+
+// keepLast keeps the bundle that was fetched last, unless it is kept: a restart
+// must not bring a root back that was taken out since.
+func (b *Bundles) keepLast(e *endpoint) error {
+	e.keeping.Lock()
+	defer e.keeping.Unlock()
+	e.mu.Lock()
+	last := e.doc
+	e.mu.Unlock()
+	if e.onDisk == last {
+		return nil
+	}
+	if err := b.keep(last); err != nil {
+		return err
+	}
+	e.onDisk = last
+	return nil
 }
 
 // keep writes a bundle to disk: the file changes as a whole.

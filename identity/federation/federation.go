@@ -245,9 +245,9 @@ func (b *Bundles) refresh(ctx context.Context, e *endpoint) (hint time.Duration,
 	}
 	if e.set(fetched) {
 		b.cfg.Logger.Info("new bundle", "trust_domain", e.TrustDomain.Name(), "url", e.URL, "roots", len(fetched.X509Authorities()))
-		if err := b.keep(fetched); err != nil {
-			b.cfg.Logger.Warn("the bundle could not be kept on disk", "error", err)
-		}
+	}
+	if err := b.keepLast(e); err != nil { // and tried again after the next fetch
+		b.cfg.Logger.Warn("the bundle could not be kept on disk", "error", err)
 	}
 	hint, _ = fetched.RefreshHint()
 	return hint, nil

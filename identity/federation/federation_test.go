@@ -516,6 +516,33 @@ func TestKeptOnDisk(t *testing.T) {
 	}
 }
 
+// TestKeptLater: what the disk did not take at first is kept by the next fetch.
+func TestKeptLater(t *testing.T) {
+	w := newWorld(t)
+	ca := newCA(t, west)
+	w.serve(t, mustHandler(t, west, ca.Bundle(), 0), nil)
+	cfg := w.config(w.web())
+	cfg.Dir = t.TempDir()
+	inTheWay := filepath.Join(cfg.Dir, "west.example.json")
+	if err := os.MkdirAll(filepath.Join(inTheWay, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b := mustNew(t, cfg)
+	if err := b.Refresh(t.Context(), west); err != nil || !knows(b, ca) {
+		t.Fatalf("a bundle that cannot be kept: %v", err)
+	}
+	if err := os.RemoveAll(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Refresh(t.Context(), west); err != nil {
+		t.Fatal(err)
+	}
+	w.network.Cut("east", "west.example")
+	if b := mustNew(t, cfg); !knows(b, ca) {
+		t.Error("it was not kept later either")
+	}
+}
+
 func TestConfigsThatMakeNoSense(t *testing.T) {
 	w := newWorld(t)
 	good := w.web()
