@@ -179,6 +179,7 @@ func TestParseErrors(t *testing.T) {
 		{"null in a list", policyYAML("  rules: [{from: [{source: {principals: [a, ]}}, ~]}]\n"), "spec.rules[0].from[1]: invalid value: it is null"},
 		{"target without a name", policyYAML("  targetRef: {kind: Service}\n"), "spec.targetRef.name: invalid value: it is empty"},
 		{"target with a typo", policyYAML("  targetRefs: [{kind: Service, nme: s}]\n"), "spec.targetRefs[0].nme: unknown field"},
+		{"wildcard in a selector", policyYAML("  selector: {matchLabels: {app: 'web*'}}\n"), `spec.selector.matchLabels.app: invalid value: "web*", want a label without wildcards`},
 		{"selector and target", policyYAML("  selector: {matchLabels: {a: b}}\n  targetRefs: [{kind: Service, name: s}]\n"), "spec.selector: invalid value"},
 		{"provider without CUSTOM", policyYAML("  action: DENY\n  provider: {name: x}\n"), "spec.provider: invalid value"},
 		{"a list of itself", "apiVersion: v1\nkind: List\nitems: &a\n- {kind: List, items: *a}\n", ""},

@@ -38,6 +38,10 @@
 // nothing. Without an identity (plaintext), every principal and service account
 // is unmatched, the namespace is "", and so Not fields hold.
 //
+// Namespaces and service accounts are compared without their trust domain, as
+// ztunnel does: where identities of another mesh are accepted, a namesake there
+// is the same to them. Principals tell them apart.
+//
 // In one thing we differ from ztunnel on purpose: a policy that the workload
 // names but that is missing from the Set refuses the connection. ztunnel logs
 // and goes on without it, which opens the workload if the missing policy is its

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -261,7 +262,15 @@ func (w *walker) readMeta(n *node, m *meta) {
 func (w *walker) selector(into *map[string]string) func(n *node, field string) {
 	return func(n *node, field string) {
 		w.objectOf(n, field, fields{
-			"matchLabels": func(n *node, field string) { *into = w.labels(n, field) },
+			"matchLabels": func(n *node, field string) {
+				*into = w.labels(n, field)
+				for _, k := range slices.Sorted(maps.Keys(*into)) {
+					v := (*into)[k]
+					if k == "" || strings.Contains(k+v, "*") { // it would select nothing
+						w.fail(n, join(field, k), fmt.Errorf("%w: %q, want a label without wildcards", ErrInvalid, v))
+					}
+				}
+			},
 		})
 	}
 }
