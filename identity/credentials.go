@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -83,6 +84,8 @@ type Credentials struct {
 	current served      // what the last handshakes presented
 	before  served
 
+	peerUse  []x509.ExtKeyUsage // that a certificate of the peer must have
+	roots    rootPools
 	accepted chains    // of peers
 	own      ownChains // of ours
 }
@@ -114,6 +117,10 @@ func newCredentials(role Role, cfg Config) (*Credentials, error) {
 		revoked: cfg.Revocations,
 		now:     cfg.Time,
 		pqOnly:  cfg.RequirePQ,
+		peerUse: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if role == RoleServer {
+		c.peerUse = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	}
 	c.peers = newPeerSet(cfg.Peers, c.aliases)
 	if c.now == nil {
@@ -160,9 +167,9 @@ func (c *Credentials) newConfig(cfg Config) *tls.Config {
 
 // Config returns the TLS configuration of the hop. It fails with a LocalError
 // if the source has no certificate that is valid now and not known to be revoked,
-// so that nothing is dialed in vain. The configuration is shared between calls: clone it to change it.
-// It stays good when the source gets new certificates; but it resumes sessions
-// of the certificate only that it was made for.
+// so that nothing is dialed in vain. The configuration is shared between calls:
+// clone it to change it. It stays good when the source gets new certificates;
+// but it resumes sessions of the certificate only that it was made for.
 func (c *Credentials) Config(ctx context.Context) (*tls.Config, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -64,14 +64,14 @@ func PeerID(cs tls.ConnectionState) (spiffeid.ID, error) {
 // distinctions such as an upper-case scheme or an empty fragment, which another
 // implementation could see differently.
 func CertificateID(cert *x509.Certificate) (spiffeid.ID, error) {
-	uris, err := rawURIs(cert)
+	uri, n, err := rawURI(cert)
 	if err != nil {
 		return spiffeid.ID{}, err
 	}
-	if len(uris) != 1 {
-		return spiffeid.ID{}, fmt.Errorf("the certificate has %d URI names, want exactly one", len(uris))
+	if n != 1 {
+		return spiffeid.ID{}, fmt.Errorf("the certificate has %d URI names, want exactly one", n)
 	}
-	return ParseID(uris[0])
+	return ParseID(string(uri))
 }
 
 // ParseID parses the SPIFFE ID of a workload as it appears in a certificate. It
@@ -93,24 +93,28 @@ func ParseID(s string) (spiffeid.ID, error) {
 
 var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 
-// rawURIs returns the uniformResourceIdentifiers (context tag 6) of the
-// subjectAltName extension, RFC 5280 §4.2.1.6.
-func rawURIs(cert *x509.Certificate) ([]string, error) {
-	var uris []string
+var errSubjectAltName = errors.New("the certificate has a malformed subjectAltName")
+
+// rawURI returns the last uniformResourceIdentifier (context tag 6) of the
+// subjectAltName extension, RFC 5280 §4.2.1.6, and how many there are.
+func rawURI(cert *x509.Certificate) (uri []byte, n int, err error) {
 	for _, ext := range cert.Extensions {
 		if !ext.Id.Equal(oidSubjectAltName) {
 			continue
 		}
-		var names []asn1.RawValue
+		var names, name asn1.RawValue
 		rest, err := asn1.Unmarshal(ext.Value, &names)
-		if err != nil || len(rest) > 0 {
-			return nil, errors.New("the certificate has a malformed subjectAltName")
+		if err != nil || len(rest) > 0 || names.Tag != asn1.TagSequence || names.Class != asn1.ClassUniversal || !names.IsCompound {
+			return nil, 0, errSubjectAltName
 		}
-		for _, n := range names {
-			if n.Class == asn1.ClassContextSpecific && n.Tag == 6 {
-				uris = append(uris, string(n.Bytes))
+		for rest = names.Bytes; len(rest) > 0; {
+			if rest, err = asn1.Unmarshal(rest, &name); err != nil {
+				return nil, 0, errSubjectAltName
+			}
+			if name.Class == asn1.ClassContextSpecific && name.Tag == 6 {
+				uri, n = name.Bytes, n+1
 			}
 		}
 	}
-	return uris, nil
+	return uri, n, nil
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -41,16 +43,15 @@ func (c *Credentials) verifiedChain(cs tls.ConnectionState) ([]*x509.Certificate
 	if err != nil {
 		return nil, c.refuse(CheckBundle, id, err)
 	}
-	usage := x509.ExtKeyUsageServerAuth
-	if c.role == RoleServer {
-		usage = x509.ExtKeyUsageClientAuth
+	options := x509.VerifyOptions{
+		Roots:       c.roots.of(bundle),
+		KeyUsages:   c.peerUse,
+		CurrentTime: c.now(),
 	}
-	chains, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{
-		Roots:         pool(bundle.X509Authorities()),
-		Intermediates: pool(cs.PeerCertificates[1:]),
-		KeyUsages:     []x509.ExtKeyUsage{usage},
-		CurrentTime:   c.now(),
-	})
+	if len(cs.PeerCertificates) > 1 {
+		options.Intermediates = pool(cs.PeerCertificates[1:])
+	}
+	chains, err := cs.PeerCertificates[0].Verify(options)
 	if err != nil {
 		return nil, c.refuse(c.failedCheck(cs.PeerCertificates[0], err), id, err)
 	}
@@ -60,16 +61,26 @@ func (c *Credentials) verifiedChain(cs tls.ConnectionState) ([]*x509.Certificate
 // bundleFor returns the roots of a trust domain. An alias without roots of its
 // own has those of what it stands for.
 func (c *Credentials) bundleFor(td spiffeid.TrustDomain) (*x509bundle.Bundle, error) {
-	bundle, err := c.source.GetX509BundleForTrustDomain(td)
+	bundle, err := bundleIn(c.source, td)
 	if err != nil && c.bundles != nil {
 		var err2 error
-		if bundle, err2 = c.bundles.GetX509BundleForTrustDomain(td); err2 == nil {
+		if bundle, err2 = bundleIn(c.bundles, td); err2 == nil {
 			return bundle, nil
 		}
 		err = errors.Join(err, err2)
 	}
 	if to := c.aliases.resolve(td); err != nil && to != td {
 		return c.bundleFor(to)
+	}
+	return bundle, err
+}
+
+// bundleIn takes no other trust domain's roots for those of td, whatever a source
+// returns.
+func bundleIn(source x509bundle.Source, td spiffeid.TrustDomain) (*x509bundle.Bundle, error) {
+	bundle, err := source.GetX509BundleForTrustDomain(td)
+	if err == nil && (bundle == nil || bundle.TrustDomain() != td) {
+		return nil, fmt.Errorf("%T has another bundle for trust domain %q", source, td.Name())
 	}
 	return bundle, err
 }
@@ -146,6 +157,38 @@ func (c *Credentials) refuse(check Check, peer spiffeid.ID, err error) error {
 		e.Local = svid.ID
 	}
 	return e
+}
+
+// rootPools keeps the pool of each trust domain's roots, as making one hashes
+// them all.
+type rootPools struct {
+	mu       sync.Mutex
+	byDomain map[spiffeid.TrustDomain]rootPool
+}
+
+type rootPool struct {
+	roots []*x509.Certificate
+	pool  *x509.CertPool
+}
+
+// maxRootPools bounds what is kept: peers choose the trust domain, but only of
+// those that are accepted.
+const maxRootPools = 64
+
+// of returns the pool of a bundle as it is now, whichever object it comes in.
+func (r *rootPools) of(b *x509bundle.Bundle) *x509.CertPool {
+	roots := b.X509Authorities() // a copy
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if have, ok := r.byDomain[b.TrustDomain()]; ok && slices.Equal(have.roots, roots) {
+		return have.pool
+	}
+	if r.byDomain == nil || len(r.byDomain) >= maxRootPools {
+		r.byDomain = make(map[spiffeid.TrustDomain]rootPool)
+	}
+	made := rootPool{roots, pool(roots)}
+	r.byDomain[b.TrustDomain()] = made
+	return made.pool
 }
 
 func pool(certs []*x509.Certificate) *x509.CertPool {

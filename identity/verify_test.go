@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
@@ -187,6 +188,27 @@ func TestFederation(t *testing.T) {
 	a.RemoveBundle(west)
 	cs, ss = connect(client, server)
 	checkVerdict(t, CheckBundle, RoleServer, cs.err, ss.err)
+}
+
+// TestBundleOfAnother: a source that confuses trust domains confuses us not.
+func TestBundleOfAnother(t *testing.T) {
+	ca, other := newTestCA(t, east), newTestCA(t, west)
+	for _, wrong := range []*x509bundle.Bundle{other.Bundle(), nil} {
+		creds := mustClient(t, Config{Source: confused{newTestSource(t, ca, alice), wrong}, Peers: onlyID(bob)})
+		cert := forge(t, forgery{uris: []string{bob.String()}, usages: bothUsages}, certOf(other), keyOf(other))
+		_, err := creds.verifiedChain(tls.ConnectionState{PeerCertificates: svidOf(t, cert, bob).Certificates})
+		wantRefusal(t, err, CheckBundle)
+	}
+}
+
+// confused returns the same bundle for every trust domain.
+type confused struct {
+	*Memory
+	bundle *x509bundle.Bundle
+}
+
+func (c confused) GetX509BundleForTrustDomain(spiffeid.TrustDomain) (*x509bundle.Bundle, error) {
+	return c.bundle, nil
 }
 
 func TestChains(t *testing.T) {
