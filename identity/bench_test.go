@@ -67,6 +67,25 @@ func BenchmarkVerify(b *testing.B) {
 	})
 }
 
+// BenchmarkRetire measures what a connection costs after its handshake, with
+// revocations.
+func BenchmarkRetire(b *testing.B) {
+	ca := newTestCA(b, east)
+	svid, err := newTestSource(b, ca, bob).GetX509SVID()
+	if err != nil {
+		b.Fatal(err)
+	}
+	state := tls.ConnectionState{PeerCertificates: svid.Certificates}
+	client := mustClient(b, Config{Source: newTestSource(b, ca, alice), Peers: expecting(1), Revocations: mustCRLs(b, CRLConfig{})})
+	if err := client.Verify(state); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		client.Retire(state)
+	}
+}
+
 // BenchmarkHandshake compares a mutual handshake with one of bare crypto/tls
 // with the same keys, which verifies chains and no identities. The two take
 // turns, so that what else the machine does meets both: the metric of-bare is

@@ -57,13 +57,17 @@ func (c *Credentials) resumeOnlyCurrent(t *tls.Config) {
 		if err != nil || session == nil {
 			return nil, err
 		}
-		svid, err := c.local()
-		if err != nil || !slices.ContainsFunc(session.Extra, func(name []byte) bool { return bytes.Equal(name, svid.Certificates[0].Signature) }) {
-			return nil, nil // a full handshake, which says what is wrong
+		if svid, err := c.local(); err == nil && names(session, svid.Certificates[0]) {
+			c.remember(svid)
+			return session, nil
 		}
-		c.remember(svid)
-		return session, nil
+		return nil, nil // a full handshake, which says what is wrong
 	}
+}
+
+// names reports whether a session was begun with a certificate of ours.
+func names(session *tls.SessionState, leaf *x509.Certificate) bool {
+	return slices.ContainsFunc(session.Extra, func(name []byte) bool { return bytes.Equal(name, leaf.Signature) })
 }
 
 // presented returns the certificate that the handshakes of now are made with,
