@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -114,34 +113,34 @@ func TestServerWithoutItsCertificate(t *testing.T) {
 		}
 	})
 	t.Run("replaced", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			ca := newTestCA(t, east)
-			src := newTestSource(t, ca, bob)
-			client := configOf(t, mustClient(t, Config{Source: newTestSource(t, ca, alice), Peers: onlyID(bob), Resumption: true}))
-			server := configOf(t, mustServer(t, Config{Source: src, Peers: onlyID(alice), Resumption: true}))
-			next := func(resumed bool) {
-				t.Helper()
-				c, s := connect(client, server)
-				if c.err != nil || s.err != nil || c.state.DidResume != resumed {
-					t.Fatalf("client: %v, server: %v; resumed %t, want %t", c.err, s.err, c.state.DidResume, resumed)
-				}
-				if svid, _ := src.GetX509SVID(); !c.state.PeerCertificates[0].Equal(svid.Certificates[0]) {
-					t.Error("the client saw the old certificate")
-				}
+		ca := newTestCA(t, east)
+		src := newTestSource(t, ca, bob)
+		now := time.Now()
+		clock := func() time.Time { return now }
+		client := configOf(t, mustClient(t, Config{Source: newTestSource(t, ca, alice), Peers: onlyID(bob), Resumption: true, Time: clock}))
+		server := configOf(t, mustServer(t, Config{Source: src, Peers: onlyID(alice), Resumption: true, Time: clock}))
+		next := func(resumed bool) {
+			t.Helper()
+			c, s := connect(client, server)
+			if c.err != nil || s.err != nil || c.state.DidResume != resumed {
+				t.Fatalf("client: %v, server: %v; resumed %t, want %t", c.err, s.err, c.state.DidResume, resumed)
 			}
-			next(false)
-			next(true)
-			svid, err := ca.Issue(bob, time.Hour)
-			if err != nil {
-				t.Fatal(err)
+			if svid, _ := src.GetX509SVID(); !c.state.PeerCertificates[0].Equal(svid.Certificates[0]) {
+				t.Error("the client saw the old certificate")
 			}
-			src.SetSVID(svid)
-			next(false)
-			next(false) // the ticket could be of a handshake with the old one
-			time.Sleep(2 * handshakeSpan)
-			next(false)
-			next(true)
-		})
+		}
+		next(false)
+		next(true)
+		svid, err := ca.Issue(bob, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src.SetSVID(svid)
+		next(false)
+		next(false) // the ticket could be of a handshake with the old one
+		now = now.Add(2 * handshakeSpan)
+		next(false)
+		next(true)
 	})
 }
 

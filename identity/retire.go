@@ -17,7 +17,9 @@ const handshakeSpan = time.Minute
 // Retire says how long a connection may be used: no new work after drain, which
 // is the earliest end of our certificates and the peer's; and cut is closed when
 // a certificate of the peer's chain is revoked, at which the connection must
-// end at once. A nil cut never closes. Call it once, soon after the handshake.
+// end at once. It is closed already if the peer was not accepted here of late,
+// and would not be now. A nil cut never closes. Call it once, soon after the
+// handshake.
 //
 // ztunnel keeps pooled tunnels beyond the end of the certificates that they
 // were made with; we do not.
