@@ -10,19 +10,26 @@ import (
 	discoverypb "github.com/eastwest-mesh/eastwest/internal/pb/discovery/v1"
 )
 
+// openSotw begins a stream of the older variant.
+func (n *network) openSotw() grpc.ClientStream {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	n.t.Cleanup(cancel)
+	desc := &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
+	stream, err := n.dial().NewStream(ctx, desc, "/"+serviceName+"/"+sotwName)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return stream
+}
+
 // TestServerSotw speaks the older variant, in which sidecars ask for name tables.
 func TestServerSotw(t *testing.T) {
 	c := new(Collection)
 	c.Update(items("apple=1 pear=1"), nil)
 	s := &Server{Source: ByType{fruit: c, nuts: c}, PushDelay: -1}
 	n := serveXDS(t, s)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	desc := &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
-	stream, err := n.dial().NewStream(ctx, desc, "/"+serviceName+"/"+sotwName)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stream := n.openSotw()
 	send := func(req *discoverypb.DiscoveryRequest) {
 		t.Helper()
 		req.Node = &discoverypb.Node{Id: "sidecar"}
@@ -71,5 +78,31 @@ func TestServerSotw(t *testing.T) {
 	want(nuts, "")
 	if got := s.Clients(); len(got) != 1 || got[0].Delta || len(got[0].Types) != 2 {
 		t.Errorf("clients %+v", got)
+	}
+}
+
+// TestServerSotwRepeatedNames has a client name a resource twice: its ACK, which does so again, asks for nothing new.
+func TestServerSotwRepeatedNames(t *testing.T) {
+	c := new(Collection)
+	c.Update(items("apple=1"), nil)
+	n := serveXDS(t, &Server{Source: ByType{fruit: c, nuts: c}, PushDelay: -1})
+	stream := n.openSotw()
+	ask := func(typeURL, nonce string) {
+		t.Helper()
+		req := &discoverypb.DiscoveryRequest{Node: &discoverypb.Node{Id: "sidecar"}, TypeUrl: typeURL, ResponseNonce: nonce, ResourceNames: []string{"apple", "apple"}}
+		if err := stream.SendMsg(req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(fruit, "")
+	first := new(discoverypb.DiscoveryResponse)
+	if err := stream.RecvMsg(first); err != nil {
+		t.Fatal(err)
+	}
+	ask(fruit, first.GetNonce())
+	ask(nuts, "") // what is asked for later is answered later
+	next := new(discoverypb.DiscoveryResponse)
+	if err := stream.RecvMsg(next); err != nil || next.GetTypeUrl() != nuts {
+		t.Errorf("after an ACK came %v, %v; want the answer to the next question", next, err)
 	}
 }

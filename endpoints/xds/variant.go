@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"maps"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -70,19 +71,17 @@ func (sotwVariant) receive(stream grpc.ServerStream) (request, error) {
 }
 
 func (sotwVariant) apply(sub *subscription, req request, first bool) error {
-	names := slices.Clone(req.(*discoverypb.DiscoveryRequest).GetResourceNames())
+	names := req.(*discoverypb.DiscoveryRequest).GetResourceNames()
 	if len(names) > sub.limit {
 		return status.Errorf(codes.ResourceExhausted, "more than %d subscriptions to %s", sub.limit, sub.url)
 	}
 	// A client that never named anything means everything.
 	wildcard := len(names) == 0 && (first || sub.wildcard) || slices.Contains(names, Wildcard)
 	wanted := make(map[string]struct{}, len(names))
-	changed := wildcard != sub.wildcard || len(names) != len(sub.names)
 	for _, name := range names {
 		wanted[name] = struct{}{}
-		_, asked := sub.names[name]
-		changed = changed || !asked
 	}
+	changed := wildcard != sub.wildcard || !maps.Equal(wanted, sub.names)
 	if stale := req.GetResponseNonce() != "" && !first && req.GetResponseNonce() != sub.status.Sent; stale {
 		return nil // the client will answer the later response, with the names that it wants then
 	}
