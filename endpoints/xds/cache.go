@@ -138,15 +138,19 @@ func (k *cache) decode(resp *discoverypb.DeltaDiscoveryResponse) (Update, map[st
 	return u, bad
 }
 
-// record notes what Handle made of an update. It keeps the bodies if they are to be stored.
+// record notes what Handle made of an update. It keeps the bodies if they are to be stored. An alias that no
+// resource has any more is answered for: the server names what it removes by nothing but its name.
 func (k *cache) record(u Update, rejected map[string]error, bodies bool) {
+	var lost []string
 	for _, name := range u.Removals {
+		lost = append(lost, k.held[name].Aliases...)
 		k.forget(name)
 	}
 	for _, r := range u.Upserts {
 		if rejected[r.Name] != nil {
 			continue // the version that it replaces, if any, is still what Handle has
 		}
+		lost = append(lost, k.held[r.Name].Aliases...)
 		k.forget(r.Name)
 		if !bodies {
 			r.Body = nil
@@ -156,6 +160,7 @@ func (k *cache) record(u Update, rejected map[string]error, bodies bool) {
 			k.found(r)
 		}
 	}
+	k.missing(slices.DeleteFunc(lost, func(alias string) bool { _, has := k.aliases[alias]; return has }))
 }
 
 // found files a resource under its aliases, and answers for its names.

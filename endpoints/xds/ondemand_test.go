@@ -190,3 +190,34 @@ func TestClientFetch(t *testing.T) {
 	n.heal()
 	fetch("unknown", false)
 }
+
+// TestClientFetchByAliasOfTheRemoved: the server removes a resource by its name. That answers for its aliases, too.
+func TestClientFetchByAliasOfTheRemoved(t *testing.T) {
+	var c Collection
+	pod := func(name, body string) Resource {
+		return Resource{Name: name, Body: []byte(body), Aliases: []string{"net/10.0.0.1"}}
+	}
+	c.Update([]Resource{pod("pod-1", "1")}, nil)
+	n := serveXDS(t, &Server{Source: ByType{fruit: &c}})
+	b := newBasket()
+	client := &Client{Conn: n.dial(), Types: []Type{{URL: fruit, OnDemand: true, Handle: b.handle}}}
+	start(t, client)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	fetch := func(want bool) {
+		t.Helper()
+		if found, err := client.Fetch(ctx, fruit, "net/10.0.0.1"); found != want || err != nil {
+			t.Errorf("Fetch by address: %v, %v; want %v", found, err, want)
+		}
+	}
+	fetch(true)
+	c.Update(nil, []string{"pod-1"})
+	b.await(t, "")
+	fetch(false)
+	c.Update([]Resource{pod("pod-2", "2")}, nil) // the address is another one's
+	b.await(t, "pod-2=2")
+	fetch(true)
+	c.Update([]Resource{{Name: "pod-2", Body: []byte("3")}}, nil) // and then nobody's
+	b.await(t, "pod-2=3")
+	fetch(false)
+}
