@@ -384,3 +384,22 @@ func oracle(c Client, gateways []Gateway, all []endpoints.Endpoint) map[string]s
 	}
 	return parts(sums, total)
 }
+
+// TestScaleIsDeterministic: where the least common multiple is too large, it is always cut short in the same way.
+func TestScaleIsDeterministic(t *testing.T) {
+	var all []Gateway
+	for i, weight := range []uint32{257, 263, 269, 271} {
+		all = append(all, Gateway{Network: fmt.Sprint("n", i), Addresses: addrs("2.2.2.2"), SNIPort: 15443, Weight: weight})
+	}
+	gateways := NewGateways(all, nil)
+	want := ""
+	for range 50 {
+		got := seen(gateways.For(Client{Network: "east", Cluster: "e"}).Build(target(pods("e/east/10.0.0.1"))))
+		if want == "" {
+			want = got
+		}
+		if got != want {
+			t.Fatalf("built %s, and before %s", got, want)
+		}
+	}
+}

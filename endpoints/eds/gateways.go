@@ -2,6 +2,7 @@ package eds
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -146,7 +147,8 @@ const maxScale = 1 << 16
 // each network and of each cluster on it, all of them, which is istiod's factor, and those that are used.
 func (ds doors) scale(usable func(door) bool) uint64 {
 	lcm := uint64(1)
-	for _, all := range ds {
+	for _, network := range slices.Sorted(maps.Keys(ds)) { // what comes later may be too much
+		all := ds[network]
 		used := only(all, usable)
 		lcm = commonMultiple(lcm, sum(all))
 		lcm = commonMultiple(lcm, sum(healthy(used)))
