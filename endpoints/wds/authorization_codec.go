@@ -109,7 +109,7 @@ func DecodeAuthorization(name string, body []byte) (*Authorization, error) {
 	for _, g := range m.GetGroups() {
 		a.Groups = append(a.Groups, d.group(g))
 	}
-	d.named(name, a.ResourceName())
+	d.named(name, a.ResourceName(), a.Namespace, a.Name)
 	if d.err != nil {
 		return nil, d.err
 	}

@@ -383,3 +383,17 @@ func TestVersionIsStable(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// TestDecodeOddNames: the workloads that stand for the network without a name, or for a place whose subzone is not
+// known, have names that begin or end with a slash.
+func TestDecodeOddNames(t *testing.T) {
+	for _, uid := range []string{"/SplitHorizonWorkload/ns/gw/1.2.3.4/app/web", "west/SplitHorizonWorkload/ns/gw/1.2.3.4/app/web/west/r1/z1/"} {
+		body, err := wds.EncodeAddress(endpoints.Resource{Workload: &endpoints.Workload{UID: uid}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := wds.DecodeAddress(uid, body); err != nil || r.Name() != uid {
+			t.Errorf("got %q, %v; want %q", r.Name(), err, uid)
+		}
+	}
+}

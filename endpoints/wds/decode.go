@@ -35,7 +35,7 @@ func DecodeAddress(name string, body []byte) (endpoints.Resource, error) {
 	if len(m.ProtoReflect().GetUnknown()) > 0 {
 		d.fail("", "something besides a workload or a service")
 	}
-	d.named(name, r.Name())
+	d.named(name, r.Name(), nameParts(r)...)
 	if d.err != nil {
 		return endpoints.Resource{}, d.err
 	}
@@ -50,7 +50,7 @@ func DecodeWorkload(name string, body []byte) (*endpoints.Workload, error) {
 		return nil, err
 	}
 	w := d.workload(m)
-	d.named(name, w.UID)
+	d.named(name, w.UID, w.UID)
 	if d.err != nil {
 		return nil, d.err
 	}
@@ -58,13 +58,25 @@ func DecodeWorkload(name string, body []byte) (*endpoints.Workload, error) {
 }
 
 // named keeps a resource from passing for another, or for none.
-func (d *decoder) named(name, own string) {
+func (d *decoder) named(name, own string, parts ...string) {
 	if name != own {
 		d.fail("", "it says that its name is %q", own)
 	}
-	if own == "" || own[0] == '/' || own[len(own)-1] == '/' {
+	if slices.Contains(parts, "") {
 		d.fail("", "it has no full name")
 	}
+}
+
+// nameParts returns what must be there in a resource's name. A UID may begin with a slash, behind the network
+// without a name.
+func nameParts(r endpoints.Resource) []string {
+	switch {
+	case r.Service != nil:
+		return []string{r.Service.Namespace, r.Service.Hostname}
+	case r.Workload != nil:
+		return []string{r.Workload.UID}
+	}
+	return nil
 }
 
 func (d *decoder) service(m *workloadpb.Service) *endpoints.Service {
