@@ -20,7 +20,7 @@ type Authorization struct {
 	Groups     []Group
 	DryRun     bool
 	Extensions []endpoints.Extension
-	Unknown    []byte // top-level fields of a newer peer, encoded; kept as they are
+	Unknown    []byte // fields of a newer peer outside of Groups, encoded; kept as they are
 }
 
 // ResourceName returns "namespace/name".

@@ -12,6 +12,7 @@ import (
 // EncodeAuthorization returns the istio.security.Authorization of a policy. Equal policies give equal bytes.
 func EncodeAuthorization(a *Authorization) ([]byte, error) {
 	e := newEncoder()
+	unknown := e.recall(a.Unknown)
 	e.string(1, "name", a.Name)
 	e.string(2, "namespace", a.Namespace)
 	e.Uint(3, uint64(a.Scope))
@@ -29,7 +30,7 @@ func EncodeAuthorization(a *Authorization) ([]byte, error) {
 	}
 	e.bool(6, a.DryRun)
 	e.extensions(7, a.Extensions)
-	e.Buf = append(e.Buf, a.Unknown...)
+	e.Buf = append(e.Buf, unknown...)
 	return e.result(a.ResourceName)
 }
 
@@ -104,8 +105,8 @@ func DecodeAuthorization(name string, body []byte) (*Authorization, error) {
 		Action:     known[PolicyAction](d, "action", m.GetAction()),
 		DryRun:     m.GetDryRun(),
 		Extensions: d.extensions(m.GetExtensions()),
-		Unknown:    d.rest(m),
 	}
+	a.Unknown = d.rest(m)
 	for _, g := range m.GetGroups() {
 		a.Groups = append(a.Groups, d.group(g))
 	}
@@ -139,6 +140,10 @@ func (d *decoder) group(m *securitypb.Group) (g Group) {
 
 func (d *decoder) match(m *securitypb.Match) Match {
 	d.strict("groups.rules.matches", m)
+	for _, x := range m.GetExtensions() {
+		d.strict("extensions", x)
+		d.strict("extensions", x.GetConfig())
+	}
 	return Match{
 		Namespaces:          d.stringMatches("namespaces", m.GetNamespaces()),
 		NotNamespaces:       d.stringMatches("not_namespaces", m.GetNotNamespaces()),

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
@@ -265,6 +266,8 @@ func TestAuthorizationRefuses(t *testing.T) {
 	}
 	strange := new(securitypb.Match)
 	strange.ProtoReflect().SetUnknown(unknown)
+	strangeExtension := &workloadpb.Extension{Name: "x"}
+	strangeExtension.ProtoReflect().SetUnknown(unknown)
 	strangeGroup := new(securitypb.Group)
 	strangeGroup.ProtoReflect().SetUnknown(unknown)
 	tests := []struct {
@@ -276,6 +279,7 @@ func TestAuthorizationRefuses(t *testing.T) {
 		{"action", &securitypb.Authorization{Action: 2}, "action", "unknown value 2"},
 		{"scope", &securitypb.Authorization{Scope: 3}, "scope", "unknown value 3"},
 		{"condition", match(strange), "groups.rules.matches", "unknown field 99"},
+		{"extension of a condition", match(&securitypb.Match{Extensions: []*workloadpb.Extension{strangeExtension}}), "extensions", "unknown field 99"},
 		{"group", &securitypb.Authorization{Groups: []*securitypb.Group{strangeGroup}}, "groups", "unknown field 99"},
 		{"string match", match(&securitypb.Match{Principals: []*securitypb.StringMatch{{}}}), "principals", "no kind"},
 		{"port", match(&securitypb.Match{DestinationPorts: []uint32{1 << 16}}), "destination_ports", "65536"},
@@ -395,5 +399,108 @@ func TestDecodeOddNames(t *testing.T) {
 		if r, err := wds.DecodeAddress(uid, body); err != nil || r.Name() != uid {
 			t.Errorf("got %q, %v; want %q", r.Name(), err, uid)
 		}
+	}
+}
+
+// strange sets a field that we do not know, of a value that tells messages apart.
+func strange(n uint64, messages ...proto.Message) {
+	for _, m := range messages {
+		m.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), n))
+		n++
+	}
+}
+
+// TestUnknownInListsIsKept: so do those of elements of lists and maps, and of what is in them.
+func TestUnknownInListsIsKept(t *testing.T) {
+	host := func(name string) *workloadpb.NamespacedHostname {
+		return &workloadpb.NamespacedHostname{Namespace: "ns", Hostname: name}
+	}
+	named := func(h *workloadpb.NamespacedHostname) *workloadpb.GatewayAddress {
+		return &workloadpb.GatewayAddress{HboneMtlsPort: 15008, Destination: &workloadpb.GatewayAddress_Hostname{Hostname: h}}
+	}
+	port := func(p uint32) *workloadpb.Port { return &workloadpb.Port{ServicePort: p, TargetPort: p} }
+	address := func(last byte) *workloadpb.NetworkAddress {
+		return &workloadpb.NetworkAddress{Network: "n", Address: []byte{10, 0, 0, last}}
+	}
+	extension := func(value byte) *workloadpb.Extension {
+		return &workloadpb.Extension{Name: "x", Config: &anypb.Any{TypeUrl: "t", Value: []byte{value}}}
+	}
+	s := &workloadpb.Service{Namespace: "ns", Hostname: "host", Waypoint: named(host("w")),
+		Ports: []*workloadpb.Port{port(80), port(81), port(80)}, Addresses: []*workloadpb.NetworkAddress{address(1), address(2)},
+		Extensions:        []*workloadpb.Extension{extension(1), extension(2)},
+		WeightedWaypoints: []*workloadpb.WeightedWaypoint{{Destination: named(host("a")), Weight: 1}, {Destination: named(host("b")), Weight: 2}}}
+	strange(1, s, s.Ports[1], s.Ports[2], s.Addresses[1], s.Extensions[0], s.Extensions[1].Config, s.Waypoint.GetHostname(),
+		s.WeightedWaypoints[0], s.WeightedWaypoints[1].Destination, s.WeightedWaypoints[1].Destination.GetHostname())
+	w := &workloadpb.Workload{Uid: "x", Services: map[string]*workloadpb.PortList{
+		"ns/a": {Ports: []*workloadpb.Port{port(80)}}, "ns/b": {Ports: []*workloadpb.Port{port(80)}},
+	}, NetworkGateway: &workloadpb.GatewayAddress{Destination: &workloadpb.GatewayAddress_Address{Address: address(3)}},
+		Extensions: []*workloadpb.Extension{extension(1)}}
+	strange(1, w, w.Services["ns/a"].Ports[0], w.Services["ns/b"].Ports[0], w.Services["ns/b"], w.NetworkGateway.GetAddress(), w.Extensions[0])
+	a := &securitypb.Authorization{Namespace: "ns", Name: "p", Extensions: []*workloadpb.Extension{extension(1), extension(2)}}
+	strange(1, a.Extensions[1], a)
+
+	readdress := func(name string) func([]byte) ([]byte, error) {
+		return func(body []byte) ([]byte, error) {
+			r, err := wds.DecodeAddress(name, body)
+			if err != nil {
+				return nil, err
+			}
+			return wds.EncodeAddress(r)
+		}
+	}
+	policy := func(body []byte) ([]byte, error) {
+		a, err := wds.DecodeAuthorization("ns/p", body)
+		if err != nil {
+			return nil, err
+		}
+		return wds.EncodeAuthorization(a)
+	}
+	for _, tt := range []struct {
+		sent proto.Message
+		pass func([]byte) ([]byte, error)
+	}{
+		{&workloadpb.Address{Type: &workloadpb.Address_Service{Service: s}}, readdress("ns/host")},
+		{&workloadpb.Address{Type: &workloadpb.Address_Workload{Workload: w}}, readdress("x")},
+		{a, policy},
+	} {
+		body, err := proto.Marshal(tt.sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := tt.pass(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back := tt.sent.ProtoReflect().New().Interface()
+		if err := proto.Unmarshal(again, back); err != nil || !proto.Equal(tt.sent, back) {
+			t.Errorf("sent %v\ngot back %v, %v", tt.sent, back, err)
+		}
+	}
+}
+
+// TestUnknownFollowsItsElement: who changes a list changes nothing about the elements that stay.
+func TestUnknownFollowsItsElement(t *testing.T) {
+	s := &workloadpb.Service{Namespace: "ns", Hostname: "host", Ports: []*workloadpb.Port{{ServicePort: 80}, {ServicePort: 81}, {ServicePort: 82}}}
+	strange(1, s.Ports[0], s.Ports[1])
+	body, err := proto.Marshal(&workloadpb.Address{Type: &workloadpb.Address_Service{Service: s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := wds.DecodeAddress("ns/host", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := *r.Service
+	changed.Ports = []endpoints.Port{changed.Ports[2], changed.Ports[1]}
+	if body, err = wds.EncodeAddress(endpoints.Resource{Service: &changed}); err != nil {
+		t.Fatal(err)
+	}
+	back := new(workloadpb.Address)
+	if err := proto.Unmarshal(body, back); err != nil {
+		t.Fatal(err)
+	}
+	want := []*workloadpb.Port{s.Ports[2], s.Ports[1]}
+	if got := back.GetService().GetPorts(); len(got) != 2 || !proto.Equal(got[0], want[0]) || !proto.Equal(got[1], want[1]) {
+		t.Errorf("got ports %v, want %v", got, want)
 	}
 }

@@ -1,9 +1,9 @@
 package wds
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
 	workloadpb "github.com/eastwest-mesh/eastwest/internal/pb/workload/v1"
@@ -12,8 +12,8 @@ import (
 // DecodeAddress reads an istio.workload.Address that was received under a name, which must be that of the
 // resource. Errors are of type *FieldError.
 //
-// Unknown fields of the resource are kept in Unknown, and so are those of nested messages, except where
-// these are many (elements of a list or map), which are passed over, as every protobuf reader does. Unknown
+// Unknown fields of the resource are kept in Unknown, and so are those of nested messages, also of elements of lists
+// and maps: they are written with an element again for as long as what is known of it stays the same. Unknown
 // values of enums are kept where they do no harm (app protocol, workload type, IP families, routing
 // preference); where the data path depends on them, the resource is refused. So is one of tunnel protocol
 // LEGACY_ISTIO_MTLS, as by ztunnel: nobody here could speak it.
@@ -84,7 +84,7 @@ func (d *decoder) service(m *workloadpb.Service) *endpoints.Service {
 		Name:               m.GetName(),
 		Namespace:          m.GetNamespace(),
 		Hostname:           m.GetHostname(),
-		Ports:              d.ports("service.ports", m.GetPorts()),
+		Ports:              d.ports(listPorts, "service.ports", m.GetPorts()),
 		IPFamilies:         told[endpoints.IPFamilies](d, "service.ip_families", m.GetIpFamilies()),
 		SubjectAltNames:    m.GetSubjectAltNames(),
 		LoadBalancing:      d.loadBalancing(m.GetLoadBalancing()),
@@ -97,16 +97,18 @@ func (d *decoder) service(m *workloadpb.Service) *endpoints.Service {
 	for _, a := range m.GetAddresses() {
 		s.Addresses = append(s.Addresses, d.networkAddress("service.addresses", a))
 	}
+	keepElements(d, listAddresses, m.GetAddresses(), unknownOfAddress, func(e *encoder, i int) { e.address(s.Addresses[i]) })
 	for _, w := range m.GetWeightedWaypoints() {
 		dest := d.gatewayAddress("service.weighted_waypoints", w.GetDestination())
 		if dest == nil {
 			d.fail("service.weighted_waypoints", "one has no destination")
-			break
+			return s
 		}
 		s.WeightedWaypoints = append(s.WeightedWaypoints, endpoints.WeightedWaypoint{Destination: *dest, Weight: w.GetWeight()})
 	}
-	d.keep(7, m.GetWaypoint())
-	d.keep(8, m.GetLoadBalancing())
+	keepElements(d, listWeightedWaypoints, m.GetWeightedWaypoints(), unknownOfWeighted, func(e *encoder, i int) { e.weightedWaypoint(&s.WeightedWaypoints[i]) })
+	d.keep(7, unknownOfGateway(m.GetWaypoint()))
+	d.keep(8, unknownOf(m.GetLoadBalancing()))
 	s.Unknown = d.rest(m)
 	return s
 }
@@ -156,11 +158,11 @@ func (d *decoder) workload(m *workloadpb.Workload) *endpoints.Workload {
 	if c := m.GetCapacity(); c != nil {
 		w.Capacity = new(c.GetValue())
 	}
-	d.keep(8, m.GetWaypoint())
-	d.keep(19, m.GetNetworkGateway())
-	d.keep(23, m.GetApplicationTunnel())
-	d.keep(24, m.GetLocality())
-	d.keep(27, m.GetCapacity())
+	d.keep(8, unknownOfGateway(m.GetWaypoint()))
+	d.keep(19, unknownOfGateway(m.GetNetworkGateway()))
+	d.keep(23, unknownOf(m.GetApplicationTunnel()))
+	d.keep(24, unknownOf(m.GetLocality()))
+	d.keep(27, unknownOf(m.GetCapacity()))
 	w.Unknown = d.rest(m)
 	return w
 }
@@ -188,10 +190,11 @@ func (d *decoder) services(all map[string]*workloadpb.PortList) []endpoints.Serv
 		return nil
 	}
 	services := make([]endpoints.ServicePorts, 0, len(all))
-	for key, list := range all {
-		services = append(services, endpoints.ServicePorts{Service: key, Ports: d.ports("workload.services", list.GetPorts())})
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		lists := []*workloadpb.PortList{all[key]}
+		services = append(services, endpoints.ServicePorts{Service: key, Ports: d.ports(portsOf(key), "workload.services", all[key].GetPorts())})
+		keepElements(d, listServices, lists, unknownOfList, func(e *encoder, _ int) { e.Buf = append(e.Buf, key...) })
 	}
-	slices.SortFunc(services, func(a, b endpoints.ServicePorts) int { return strings.Compare(a.Service, b.Service) })
 	return services
 }
 

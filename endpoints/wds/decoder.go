@@ -18,6 +18,7 @@ type decoder struct {
 	resource string
 	err      error
 	unknown  []byte // of nested messages that are there once, encoded so that they merge into them again
+	elements []byte // unknown fields of elements of lists: see unknown.go
 }
 
 func (d *decoder) fail(field, format string, args ...any) {
@@ -34,20 +35,8 @@ func (d *decoder) unmarshal(body []byte, m proto.Message) error {
 }
 
 // keep notes the unknown fields of a nested message that is there once.
-func (d *decoder) keep(num protowire.Number, m proto.Message) {
-	if u := m.ProtoReflect().GetUnknown(); len(u) > 0 {
-		d.unknown = protowire.AppendTag(d.unknown, num, protowire.BytesType)
-		d.unknown = protowire.AppendBytes(d.unknown, u)
-	}
-}
-
-// rest returns all unknown fields of a message to keep.
-func (d *decoder) rest(m proto.Message) []byte {
-	u := m.ProtoReflect().GetUnknown()
-	if len(u)+len(d.unknown) == 0 {
-		return nil
-	}
-	return append(append([]byte{}, d.unknown...), u...)
+func (d *decoder) keep(num protowire.Number, unknown []byte) {
+	d.unknown = append(d.unknown, nested(num, unknown)...)
 }
 
 func (d *decoder) port(field string, v uint32) uint16 {
@@ -126,7 +115,7 @@ func (d *decoder) gatewayAddress(field string, m *workloadpb.GatewayAddress) *en
 	return g
 }
 
-func (d *decoder) ports(field string, all []*workloadpb.Port) []endpoints.Port {
+func (d *decoder) ports(list, field string, all []*workloadpb.Port) []endpoints.Port {
 	if len(all) == 0 {
 		return nil
 	}
@@ -138,6 +127,7 @@ func (d *decoder) ports(field string, all []*workloadpb.Port) []endpoints.Port {
 			AppProtocol: told[endpoints.AppProtocol](d, field, p.GetAppProtocol()),
 		}
 	}
+	keepElements(d, list, all, unknownOfPort, func(e *encoder, i int) { e.port(ports[i]) })
 	return ports
 }
 
@@ -149,5 +139,6 @@ func (d *decoder) extensions(all []*workloadpb.Extension) []endpoints.Extension 
 	for i, x := range all {
 		extensions[i] = endpoints.Extension{Name: x.GetName(), TypeURL: x.GetConfig().GetTypeUrl(), Value: x.GetConfig().GetValue()}
 	}
+	keepElements(d, listExtensions, all, unknownOfExtension, func(e *encoder, i int) { e.extension(extensions[i]) })
 	return extensions
 }

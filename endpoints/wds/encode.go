@@ -38,13 +38,16 @@ func EncodeWorkload(w *endpoints.Workload) ([]byte, error) {
 }
 
 func (e *encoder) service(s *endpoints.Service) {
+	unknown := e.recall(s.Unknown)
 	e.string(1, "service.name", s.Name)
 	e.string(2, "service.namespace", s.Namespace)
 	e.string(3, "service.hostname", s.Hostname)
 	for _, a := range s.Addresses {
-		e.networkAddress(4, a)
+		start := e.Begin(4)
+		e.address(a)
+		e.endElement(listAddresses, start)
 	}
-	e.ports(5, s.Ports)
+	e.ports(5, listPorts, s.Ports)
 	for _, name := range s.SubjectAltNames {
 		e.element(6, "service.subject_alt_names", name)
 	}
@@ -56,15 +59,20 @@ func (e *encoder) service(s *endpoints.Service) {
 	e.bool(12, s.IngressUseWaypoint)
 	for i := range s.WeightedWaypoints {
 		start := e.Begin(13)
-		e.gatewayAddress(1, "service.weighted_waypoints", &s.WeightedWaypoints[i].Destination)
-		e.Uint(2, uint64(s.WeightedWaypoints[i].Weight))
-		e.End(start)
+		e.weightedWaypoint(&s.WeightedWaypoints[i])
+		e.endElement(listWeightedWaypoints, start)
 	}
 	e.Uint(14, uint64(s.Visibility))
-	e.Buf = append(e.Buf, s.Unknown...)
+	e.Buf = append(e.Buf, unknown...)
+}
+
+func (e *encoder) weightedWaypoint(w *endpoints.WeightedWaypoint) {
+	e.gatewayAddress(1, "service.weighted_waypoints", &w.Destination)
+	e.Uint(2, uint64(w.Weight))
 }
 
 func (e *encoder) workload(w *endpoints.Workload) {
+	unknown := e.recall(w.Unknown)
 	e.string(1, "workload.name", w.Name)
 	e.string(2, "workload.namespace", w.Namespace)
 	for _, a := range w.Addresses {
@@ -99,7 +107,7 @@ func (e *encoder) workload(w *endpoints.Workload) {
 		e.Uint(1, uint64(*w.Capacity))
 		e.End(start)
 	}
-	e.Buf = append(e.Buf, w.Unknown...)
+	e.Buf = append(e.Buf, unknown...)
 }
 
 // services writes a map from service to ports.
@@ -113,20 +121,34 @@ func (e *encoder) services(num protowire.Number, services []endpoints.ServicePor
 		entry := e.Begin(num)
 		e.element(1, "workload.services", s.Service)
 		list := e.Begin(2)
-		e.ports(1, s.Ports)
+		e.portsOf(s)
 		e.End(list)
 		e.End(entry)
 	}
 }
 
-func (e *encoder) ports(num protowire.Number, ports []endpoints.Port) {
+// portsOf writes the ports of a workload's service.
+func (e *encoder) portsOf(s endpoints.ServicePorts) {
+	if len(e.strange) == 0 {
+		e.ports(1, "", s.Ports)
+		return
+	}
+	e.ports(1, portsOf(s.Service), s.Ports)
+	e.append(elementKey(listServices, []byte(s.Service)))
+}
+
+func (e *encoder) ports(num protowire.Number, list string, ports []endpoints.Port) {
 	for _, p := range ports {
 		start := e.Begin(num)
-		e.Uint(1, uint64(p.ServicePort))
-		e.Uint(2, uint64(p.TargetPort))
-		e.Uint(3, uint64(p.AppProtocol))
-		e.End(start)
+		e.port(p)
+		e.endElement(list, start)
 	}
+}
+
+func (e *encoder) port(p endpoints.Port) {
+	e.Uint(1, uint64(p.ServicePort))
+	e.Uint(2, uint64(p.TargetPort))
+	e.Uint(3, uint64(p.AppProtocol))
 }
 
 func (e *encoder) ip(num protowire.Number, field string, a netip.Addr) {
@@ -144,13 +166,17 @@ func (e *encoder) ip(num protowire.Number, field string, a netip.Addr) {
 
 func (e *encoder) networkAddress(num protowire.Number, a endpoints.NetworkAddress) {
 	start := e.Begin(num)
+	e.address(a)
+	e.End(start)
+}
+
+func (e *encoder) address(a endpoints.NetworkAddress) {
 	e.string(1, "network", a.Network)
 	e.ip(2, "address", a.Prefix.Addr())
 	if a.Prefix.IsValid() && !a.IsHost() {
 		e.Tag(3, protowire.VarintType) // a length of 0 must be said
 		e.Varint(uint64(a.Prefix.Bits()))
 	}
-	e.End(start)
 }
 
 // gatewayAddress writes the oneof last, as the Go protobuf library does, so that our bytes are those of istiod.
@@ -208,15 +234,19 @@ func (e *encoder) locality(num protowire.Number, l endpoints.Locality) {
 func (e *encoder) extensions(num protowire.Number, extensions []endpoints.Extension) {
 	for _, x := range extensions {
 		start := e.Begin(num)
-		e.string(1, "extensions.name", x.Name)
-		if x.TypeURL != "" || len(x.Value) > 0 {
-			config := e.Begin(2)
-			e.string(1, "extensions.config", x.TypeURL)
-			if len(x.Value) > 0 {
-				e.Bytes(2, x.Value)
-			}
-			e.End(config)
+		e.extension(x)
+		e.endElement(listExtensions, start)
+	}
+}
+
+func (e *encoder) extension(x endpoints.Extension) {
+	e.string(1, "extensions.name", x.Name)
+	if x.TypeURL != "" || len(x.Value) > 0 {
+		config := e.Begin(2)
+		e.string(1, "extensions.config", x.TypeURL)
+		if len(x.Value) > 0 {
+			e.Bytes(2, x.Value)
 		}
-		e.End(start)
+		e.End(config)
 	}
 }

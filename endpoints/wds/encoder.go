@@ -13,7 +13,9 @@ import (
 // resources give equal bytes. Tests hold it to the protobuf library.
 type encoder struct {
 	*protoenc.Encoder
-	err *FieldError // the first one, without the resource's name
+	err     *FieldError // the first one, without the resource's name
+	strange []strangeElement
+	seen    map[string]uint64 // how many elements of a key there were, if any are strange
 }
 
 func newEncoder() encoder { return encoder{Encoder: protoenc.Get()} }
