@@ -24,7 +24,7 @@ func (m *Mesh) apply(c *cluster, ch *Change) []error {
 // it keeps its last good state.
 func (m *Mesh) resync(c *cluster, ch *Change) []error {
 	c.stale, c.expired = false, false
-	if len(c.workloads) == 0 && len(c.services) == 0 && len(c.gateways) == 0 {
+	if c.empty() {
 		c.workloads = make(map[string]*packed, len(ch.Workloads))
 		return m.upsert(c, ch)
 	}

@@ -32,6 +32,9 @@ func newCluster(c Cluster) *cluster {
 	}
 }
 
+// empty reports whether the cluster told of nothing.
+func (c *cluster) empty() bool { return len(c.workloads)+len(c.services)+len(c.gateways) == 0 }
+
 func (c *cluster) fillService(s *Service) serviceFact {
 	open := func(a NetworkAddress) bool { return a.Network == "" }
 	if c.Network == "" || !slices.ContainsFunc(s.Addresses, open) {

@@ -144,7 +144,7 @@ func (m *Mesh) Expire(now time.Time) (next time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range m.clusters {
-		if !c.stale || c.expired {
+		if !c.stale || c.expired && c.empty() {
 			continue
 		}
 		if at := c.staleSince.Add(m.config.KeepStale); at.After(now) {

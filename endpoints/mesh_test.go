@@ -195,3 +195,20 @@ func TestViewsAreShared(t *testing.T) {
 	for range b.Watch(t.Context(), nil) { // ends by itself
 	}
 }
+
+// TestExpiredTellsAgain: what a cluster tells after its facts expired, without being back, expires at once.
+func TestExpiredTellsAgain(t *testing.T) {
+	m := newMesh(t, endpoints.Config{KeepStale: time.Minute}, "east", "west")
+	since := time.Unix(1000, 0)
+	if err := m.SetStale("west", since); err != nil {
+		t.Fatal(err)
+	}
+	m.Expire(since.Add(time.Minute))
+	apply(t, m, endpoints.Change{Cluster: "west", Services: []*endpoints.Service{service("")}, Workloads: []*endpoints.Workload{pod("west", "a")}})
+	if next := m.Expire(since.Add(2 * time.Minute)); !next.IsZero() {
+		t.Errorf("Expire wants to be called at %v", next)
+	}
+	if c := m.Clusters()[1]; !c.Expired || c.Services+c.Workloads > 0 {
+		t.Errorf("an expired cluster is %+v", c)
+	}
+}
