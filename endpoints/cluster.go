@@ -30,8 +30,9 @@ func (c *Cluster) networkOf(w *Workload) string {
 		return c.Network
 	}
 	network, longest := c.Network, -1
+	first := w.Addresses[0].Unmap()
 	for _, r := range c.Ranges {
-		if r.Prefix.Bits() > longest && r.Prefix.Contains(w.Addresses[0]) {
+		if r.Prefix.Bits() > longest && r.Prefix.Contains(first) {
 			network, longest = r.Network, r.Prefix.Bits()
 		}
 	}

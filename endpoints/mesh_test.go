@@ -212,3 +212,17 @@ func TestExpiredTellsAgain(t *testing.T) {
 		t.Errorf("an expired cluster is %+v", c)
 	}
 }
+
+// TestRangesOfMappedAddresses: an IPv4 address is the same one when it is written as IPv6.
+func TestRangesOfMappedAddresses(t *testing.T) {
+	m := newMesh(t, endpoints.Config{}, "east")
+	ranges := []endpoints.NetworkAddress{{Network: "vms", Prefix: netip.MustParsePrefix("10.1.0.0/16")}}
+	if err := m.SetCluster(endpoints.Cluster{ID: "east", Network: "east-net", Local: true, Ranges: ranges}); err != nil {
+		t.Fatal(err)
+	}
+	mapped := func(w *endpoints.Workload) { w.Addresses = []netip.Addr{netip.MustParseAddr("::ffff:10.1.0.10")} }
+	apply(t, m, endpoints.Change{Cluster: "east", Workloads: []*endpoints.Workload{pod("east", "a", mapped)}})
+	if r := seen(t, m, endpoints.Client{Network: "vms", Cluster: "east"})["east//Pod/app/a"]; r.Workload == nil {
+		t.Error("the workload is not on the network of its range")
+	}
+}
