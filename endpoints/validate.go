@@ -223,6 +223,11 @@ func checkWorkload(cluster string, w *Workload) error {
 	c.network(w.Network)
 	c.text("", w.Name, w.Namespace, w.Hostname, w.TrustDomain, w.ServiceAccount, w.Node, w.WorkloadName,
 		w.CanonicalName, w.CanonicalRevision, w.Locality.Region, w.Locality.Zone, w.Locality.Subzone)
+	for _, part := range []string{w.Locality.Region, w.Locality.Zone} {
+		if strings.Contains(part, "/") {
+			c.fail("Locality", "%q contains a slash", part)
+		}
+	}
 	c.addrs("Addresses", w.Addresses)
 	c.memberships(w.Services)
 	c.enum("Tunnel", uint8(w.Tunnel), uint8(TunnelHBONE))
