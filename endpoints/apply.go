@@ -175,7 +175,7 @@ func (m *Mesh) join(w *packed) {
 			s.groups[w.place()] = g
 		}
 		d := m.dirt.service(s)
-		d.entry = g.add(w) || d.entry
+		d.entry = g.add(w, w.shape.Services[i].Ports) || d.entry
 		d.group(w.place())
 	}
 }
@@ -186,7 +186,7 @@ func (m *Mesh) leave(w *packed) {
 		s := m.state(w.shape.Services[i].Service)
 		g := s.groups[w.place()]
 		d := m.dirt.service(s)
-		d.entry = g.remove(w) || d.entry
+		d.entry = g.remove(w, w.shape.Services[i].Ports) || d.entry
 		d.group(w.place())
 		if len(g.members) == 0 {
 			delete(s.groups, w.place())

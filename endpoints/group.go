@@ -16,6 +16,8 @@ type group struct {
 	members    map[*packed]struct{}
 	places     []place        // each once; there are few
 	identities []identityUser // each once; there are few
+	ports      [][]Port       // the lists of ports that workloads have, each once; replaced when it changes
+	portUsers  []int          // of each list
 }
 
 // A place is a locality with what is there.
@@ -46,9 +48,10 @@ func newGroup() *group {
 	return &group{members: make(map[*packed]struct{})}
 }
 
-// add adds a workload, and reports whether its identity is new.
-func (g *group) add(w *packed) bool {
+// add adds a workload, with the ports on which it backs the service, and reports whether its identity is new.
+func (g *group) add(w *packed, ports []Port) bool {
 	g.members[w] = struct{}{}
+	g.addPorts(ports)
 	i := slices.IndexFunc(g.places, func(p place) bool { return p.Locality == w.shape.Locality })
 	if i < 0 {
 		i = len(g.places)
@@ -66,8 +69,9 @@ func (g *group) add(w *packed) bool {
 }
 
 // remove removes a workload, and reports whether its identity is gone.
-func (g *group) remove(w *packed) bool {
+func (g *group) remove(w *packed, ports []Port) bool {
 	delete(g.members, w)
+	g.removePorts(ports)
 	i := slices.IndexFunc(g.places, func(p place) bool { return p.Locality == w.shape.Locality })
 	g.places[i].remove(w)
 	if g.places[i].count == 0 {
@@ -80,6 +84,39 @@ func (g *group) remove(w *packed) bool {
 	}
 	g.identities = slices.Delete(g.identities, i, i+1)
 	return true
+}
+
+func (g *group) indexPorts(ports []Port) int {
+	return slices.IndexFunc(g.ports, func(list []Port) bool { return slices.Equal(list, ports) })
+}
+
+func (g *group) addPorts(ports []Port) {
+	i := g.indexPorts(ports)
+	if i < 0 {
+		i = len(g.ports)
+		g.ports, g.portUsers = append(slices.Clip(g.ports), ports), append(g.portUsers, 0)
+	}
+	g.portUsers[i]++
+}
+
+func (g *group) removePorts(ports []Port) {
+	i := g.indexPorts(ports)
+	if g.portUsers[i]--; g.portUsers[i] == 0 {
+		g.ports, g.portUsers = slices.Concat(g.ports[:i], g.ports[i+1:]), slices.Delete(g.portUsers, i, i+1)
+	}
+}
+
+// served returns those ports of a service that some of its backends have, given their lists of ports.
+func served(ports []Port, lists [][]Port) []Port {
+	missing := func(p Port) bool {
+		return !slices.ContainsFunc(lists, func(list []Port) bool {
+			return slices.ContainsFunc(list, func(o Port) bool { return o.ServicePort == p.ServicePort })
+		})
+	}
+	if !slices.ContainsFunc(ports, missing) {
+		return ports
+	}
+	return slices.DeleteFunc(slices.Clone(ports), missing)
 }
 
 func (t *tally) add(w *packed) {

@@ -25,6 +25,7 @@ type horizon struct {
 	version uint64 // of the gateways
 	fronts  []front
 	places  []place
+	ports   [][]Port // that backends have, as in a group; with Compat Istio, it does not matter which
 	names   []string // of its workloads, by gateway and place
 	before  []string // their names before the last change
 	made    []madeHorizon
@@ -53,6 +54,9 @@ func (m *Mesh) newHorizon(s *serviceState, k horizonKey, prev *horizon) *horizon
 		h.fronts = m.fronts.first(k.network, k.home)
 	} else {
 		h.fronts = m.fronts.toward(k.groupKey, k.sni)
+	}
+	if g := s.groups[k.groupKey]; g != nil {
+		h.ports = g.ports
 	}
 	if prev != nil {
 		h.before = prev.names
@@ -138,6 +142,12 @@ func (h *horizon) workloads(m *Mesh, merged *Service, c Client) []*packed {
 		allowAll:    merged.allowAll(),
 		trustDomain: elideTrustDomain(m.horizonTrustDomain(h.key, c)),
 	}
+	if m.config.Compat == Native {
+		want.ports = served(merged.Ports, h.ports)
+		if len(want.ports) == 0 && len(merged.Ports) > 0 {
+			return nil // none of the ports that the client knows is there
+		}
+	}
 	for i := range h.made {
 		if h.made[i].alike(&want) {
 			return h.made[i].workloads
@@ -160,7 +170,7 @@ func (h *horizon) workloads(m *Mesh, merged *Service, c Client) []*packed {
 			if last != nil {
 				w.kind = last[at].kind
 			} else {
-				w.kind = h.kind(m.config.Compat, merged, g, p, want.trustDomain)
+				w.kind = h.kind(m.config.Compat, merged.Namespace, g, p, &want)
 			}
 			want.workloads[at] = w
 		}
@@ -185,14 +195,14 @@ func (m *Mesh) horizonTrustDomain(k horizonKey, c Client) string {
 	return m.meshTrustDomain(c)
 }
 
-func (h *horizon) kind(compat Compat, merged *Service, g front, p place, trustDomain string) *kind {
+func (h *horizon) kind(compat Compat, namespace string, g front, p place, as *madeHorizon) *kind {
 	shape := Workload{
-		Namespace:      merged.Namespace,
+		Namespace:      namespace,
 		Cluster:        h.key.cluster,
 		Network:        h.key.network,
-		Services:       []ServicePorts{{h.state.key, merged.Ports}},
+		Services:       []ServicePorts{{h.state.key, as.ports}},
 		NetworkGateway: g.address(g.port(h.key.sni)),
-		TrustDomain:    trustDomain,
+		TrustDomain:    as.trustDomain,
 		Tunnel:         TunnelHBONE,
 		Type:           Pod,
 		Locality:       p.Locality,

@@ -174,3 +174,48 @@ func TestSidecarView(t *testing.T) {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }
+
+// TestHorizonHasOnlyPortsThatAreThere: where clusters disagree about ports, each is shown behind those that it has.
+func TestHorizonHasOnlyPortsThatAreThere(t *testing.T) {
+	on := func(ports ...uint16) []endpoints.Port {
+		var all []endpoints.Port
+		for _, p := range ports {
+			all = append(all, endpoints.Port{ServicePort: p, TargetPort: p})
+		}
+		return all
+	}
+	serves := func(ports ...uint16) func(*endpoints.Workload) {
+		return func(w *endpoints.Workload) { w.Services = []endpoints.ServicePorts{{Service: reviews, Ports: on(ports...)}} }
+	}
+	for _, tt := range []struct {
+		name string
+		pods []*endpoints.Workload
+		want []endpoints.Port // nil: it is not shown
+	}{
+		{"all", []*endpoints.Workload{pod("west", "a", serves(80, 443))}, on(80, 443)},
+		{"some", []*endpoints.Workload{pod("west", "a", serves(80))}, on(80)},
+		{"each by another", []*endpoints.Workload{pod("west", "a", serves(443)), pod("west", "b", serves(80))}, on(80, 443)},
+		{"others", []*endpoints.Workload{pod("west", "a", serves(81))}, nil},
+		{"none", []*endpoints.Workload{pod("west", "a", serves())}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newMesh(t, endpoints.Config{}, "east", "west")
+			s := service("10.91.0.1")
+			s.Ports = on(80, 443)
+			first := pod("west", "first", serves(80, 443, 81))
+			view := m.View(eastNode)
+			defer view.Close()
+			apply(t, m, endpoints.Change{Cluster: "east", Services: []*endpoints.Service{s}},
+				endpoints.Change{Cluster: "west", Services: []*endpoints.Service{service("10.92.0.1")}, Workloads: []*endpoints.Workload{first}})
+			apply(t, m, endpoints.Change{Cluster: "west", Workloads: tt.pods, RemovedWorkloads: []string{first.UID}})
+			all := horizon(t, m, eastNode)
+			var got []endpoints.Port
+			for _, w := range all {
+				got, _ = w.Ports(reviews)
+			}
+			if !slices.Equal(got, tt.want) || (len(all) > 0) != (tt.want != nil) {
+				t.Errorf("%d workloads, with ports %v; want %v", len(all), got, tt.want)
+			}
+		})
+	}
+}

@@ -195,9 +195,28 @@ func horizonWorkload(s *endpoints.Service, p worldPart, g worldGateway, port uin
 	return wl
 }
 
+// served returns the ports of a service that any of its backends in a cluster, on a network, has.
+func (w *world) served(c endpoints.Client, s *endpoints.Service, p worldPart) []endpoints.Port {
+	has := make(map[uint16]bool)
+	for _, b := range w.backends(s.Key(), c.Cluster) {
+		if b.Network != p.network || b.Cluster != p.cluster {
+			continue
+		}
+		ports, _ := b.Ports(s.Key())
+		for _, port := range ports {
+			has[port.ServicePort] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(s.Ports), func(port endpoints.Port) bool { return !has[port.ServicePort] })
+}
+
 func (w *world) nativeHorizon(c endpoints.Client, s *endpoints.Service, p worldPart, backends []*endpoints.Workload) []*endpoints.Workload {
 	sidecar := c.Role == endpoints.Sidecar
 	gateways := w.toward(p.network, p.cluster, sidecar)
+	ports := w.served(c, s, p)
+	if len(ports) == 0 && len(s.Ports) > 0 {
+		return nil
+	}
 	counted := slices.DeleteFunc(slices.Clone(backends), func(b *endpoints.Workload) bool { return b.Health != endpoints.Healthy })
 	health := endpoints.Healthy
 	if len(counted) == 0 {
@@ -242,6 +261,7 @@ func (w *world) nativeHorizon(c endpoints.Client, s *endpoints.Service, p worldP
 		}
 		wl := horizonWorkload(s, p, g, port)
 		wl.UID += "/" + p.cluster
+		wl.Services[0].Ports = ports
 		if sidecar {
 			wl.UID += "/" + strings.Join([]string{p.locality.Region, p.locality.Zone, p.locality.Subzone}, "/")
 			wl.Tunnel = endpoints.TunnelNone

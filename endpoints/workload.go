@@ -40,7 +40,7 @@ type Workload struct {
 	Unknown               []byte // fields of a newer peer, encoded; kept as they are
 }
 
-// ServicePorts says that a workload backs a service, and on which ports.
+// ServicePorts says that a workload backs a service, and on which of its ports: no others are there.
 type ServicePorts struct {
 	Service string // "namespace/hostname"
 	Ports   []Port

@@ -182,7 +182,8 @@ func TestNames(t *testing.T) {
 		if slices.Contains(db.Clusters, id) {
 			named := db.PodFact("db-0", id)
 			ch.Services = append(ch.Services, db.Fact(vip), named)
-			pod.Services = append(pod.Services, endpoints.ServicePorts{Service: db.Fact().Key()}, endpoints.ServicePorts{Service: named.Key()})
+			ports := []endpoints.Port{{ServicePort: 42, TargetPort: 5432}}
+			pod.Services = append(pod.Services, endpoints.ServicePorts{Service: db.Fact().Key(), Ports: ports}, endpoints.ServicePorts{Service: named.Key(), Ports: ports})
 		}
 		ch.Workloads = []*endpoints.Workload{pod}
 		if err := m.Apply(ch); err != nil {
@@ -212,6 +213,40 @@ func TestNames(t *testing.T) {
 	}
 	if c := m.Conflicts(); len(c) > 0 {
 		t.Errorf("conflicts: %v", c)
+	}
+}
+
+// TestPortThatOnlySomeHave: ports are united, and where one cluster lacks a port, which includes having another one of
+// that name, it is not where the port leads to.
+func TestPortThatOnlySomeHave(t *testing.T) {
+	port := func(name string, number uint16) mcs.Port { return mcs.Port{Name: name, Port: number} }
+	with := func(ports ...mcs.Port) func(*mcs.Export) {
+		return func(e *mcs.Export) { e.Service.Ports = ports }
+	}
+	merged, _ := mcs.Merge("ns", "hello", []mcs.Export{
+		hello("c1", with(port("tcp", 42), port("admin", 9000))), hello("c2", with(port("tcp", 42))), hello("c3", with(port("tcp", 43)))})
+	m := endpoints.New(endpoints.Config{})
+	has := map[string][]endpoints.Port{"c1": {{ServicePort: 42, TargetPort: 8080}, {ServicePort: 9000, TargetPort: 9000}}, "c2": {{ServicePort: 42, TargetPort: 8080}}, "c3": nil}
+	for i, id := range []string{"c1", "c2", "c3"} {
+		if err := m.SetCluster(endpoints.Cluster{ID: id, Network: id}); err != nil {
+			t.Fatal(err)
+		}
+		pod := &endpoints.Workload{UID: id + "//Pod/ns/hello", Name: "hello", Namespace: "ns", Services: []endpoints.ServicePorts{{Service: merged.Fact().Key(), Ports: has[id]}}}
+		if err := m.Apply(endpoints.Change{Cluster: id, Services: []*endpoints.Service{merged.Fact()}, Workloads: []*endpoints.Workload{pod},
+			Gateways: []*endpoints.Gateway{{Namespace: "istio-system", Name: "ew", Addresses: []netip.Addr{netip.AddrFrom4([4]byte{172, 18, 0, byte(i)})}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	view := m.View(endpoints.Client{Network: "elsewhere"})
+	defer view.Close()
+	got := make(map[string]string)
+	for e := range (*endpoints.Index)(nil).Apply(view.Snapshot().Since(nil)).Service(merged.Fact().Key()).Endpoints() {
+		for _, p := range e.Ports {
+			got[e.Workload.Cluster] += fmt.Sprint(p.ServicePort, " ")
+		}
+	}
+	if diff := gocmp.Diff(map[string]string{"c1": "42 9000 ", "c2": "42 "}, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 }
 

@@ -135,11 +135,15 @@ func (c *Chooser) targets(s *endpoints.ServiceEntry, port endpoints.Port) []lb.T
 	targets := make([]lb.Target[Backend], 0, s.Len())
 	for e := range s.Endpoints() {
 		targetPort := port.TargetPort
-		if p, ok := findPort(e.Ports, port.ServicePort); ok && p.TargetPort != 0 {
+		p, told := findPort(e.Ports, port.ServicePort)
+		if told && p.TargetPort != 0 {
 			targetPort = p.TargetPort
 		}
 		w := e.Workload
 		if w.NetworkGateway != nil && len(w.Addresses) == 0 {
+			if !told {
+				continue // its cluster has other ports
+			}
 			targetPort = port.ServicePort // who is behind the gateway knows its own
 		}
 		if targetPort == 0 || !c.cfg.Usable(w) {

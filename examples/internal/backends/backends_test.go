@@ -82,6 +82,10 @@ func port(target uint16) func(*endpoints.Workload) {
 
 func noPorts(w *endpoints.Workload) { w.Services = []endpoints.ServicePorts{{Service: "app/" + host}} }
 
+func behindGateway(w *endpoints.Workload) {
+	w.Addresses, w.NetworkGateway = nil, &endpoints.GatewayAddress{Namespace: "istio-system", Hostname: "ew", Port: 15008}
+}
+
 // chosen are all backends that are ever chosen, as name:port.
 func chosen(t *testing.T, c *Chooser, s *endpoints.ServiceEntry) string {
 	t.Helper()
@@ -113,9 +117,9 @@ func TestPick(t *testing.T) {
 		{"a named port that only some have", Config{}, service(func(s *endpoints.Service) { s.Ports[0].TargetPort = 0 }),
 			[]*endpoints.Workload{workload("a", port(9090)), workload("b", noPorts)}, "a:9090"},
 		{"a named port behind a gateway", Config{}, service(func(s *endpoints.Service) { s.Ports[0].TargetPort = 0 }),
-			[]*endpoints.Workload{workload("c", there, port(0), func(w *endpoints.Workload) {
-				w.Addresses, w.NetworkGateway = nil, &endpoints.GatewayAddress{Namespace: "istio-system", Hostname: "ew", Port: 15008}
-			})}, "c:80"},
+			[]*endpoints.Workload{workload("c", there, port(0), behindGateway)}, "c:80"},
+		{"a cluster behind a gateway that has other ports", Config{}, service(),
+			[]*endpoints.Workload{workload("a"), workload("c", there, behindGateway, func(w *endpoints.Workload) { w.Services[0].Ports[0].ServicePort = 81 })}, "a:8080"},
 		{"no endpoints", Config{}, service(), nil, "no target"},
 		{"only those that can be reached", Config{Usable: func(w *endpoints.Workload) bool { return w.Network == "here" }}, service(),
 			[]*endpoints.Workload{workload("a"), workload("c", there)}, "a:8080"},
