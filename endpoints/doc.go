@@ -28,9 +28,10 @@
 // # What other networks look like
 //
 // For each cluster on another network that has backends of a global service there is one workload for each
-// gateway that leads to them: those that the cluster itself told of, else all of that network. Unhealthy
-// gateways are passed over while there are others. The workload has no address; its capacity is that of the
-// healthy backends, shared among the gateways by weight, its locality what they have in common, and it is
+// gateway that leads to them: those that the cluster itself told of, else all of that network whose own
+// cluster sees the service there. Unhealthy gateways are passed over while there are others. The workload has
+// no address, and those of the service's ports that a backend there has; its capacity is that of the healthy
+// backends, shared among the gateways by weight, its locality what they have in common, and it is
 // unhealthy if all of them are. Where a service also has unhealthy endpoints served ([AllowAll]), they
 // count too. Gateways themselves are workloads of the view, so that a client knows which identities to
 // expect. The service's SubjectAltNames say which identities the backends behind them have.

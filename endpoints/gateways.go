@@ -57,12 +57,13 @@ func (g *Gateway) port(sni bool) uint16 {
 	return g.HBONEPort
 }
 
-// toward returns the gateways that lead to the workloads of a cluster on a network: those that the cluster
-// itself told of, else all of the network; of these the healthy ones, else all; no address twice.
-func (f fronts) toward(k groupKey, sni bool) []front {
+// toward returns the gateways that lead to the backends of a service in a cluster on a network: those that the
+// cluster itself told of, else all of the network that pass the service on; of these the healthy ones, else all; no
+// address twice.
+func (m *Mesh) toward(s *serviceState, k horizonKey) []front {
 	var own, all []front
-	for _, g := range f[k.network] {
-		if sni && g.SNIPort == 0 {
+	for _, g := range m.fronts[k.network] {
+		if k.sni && g.SNIPort == 0 || !m.passes(s, g.cluster, k.groupKey) {
 			continue
 		}
 		all = append(all, g)
@@ -78,6 +79,17 @@ func (f fronts) toward(k groupKey, sni bool) []front {
 		return distinct(all)
 	}
 	return distinct(slices.DeleteFunc(all, unhealthy))
+}
+
+// passes reports whether the gateways that a cluster told of pass a service on to its backends in another cluster on
+// their network, which they do if their own cluster sees them. A cluster that is on another network itself tells of
+// gateways that are not its own: who knows what they pass on.
+func (m *Mesh) passes(s *serviceState, by string, to groupKey) bool {
+	if by == to.cluster || m.clusters[by].Network != to.network {
+		return true
+	}
+	own := s.copyOf(by)
+	return s.visible(to.cluster, by) && (own == nil || own.Scope == ScopeGlobal)
 }
 
 // distinct leaves the first gateway of each address.

@@ -53,7 +53,7 @@ func (m *Mesh) newHorizon(s *serviceState, k horizonKey, prev *horizon) *horizon
 	} else if m.config.Compat == Istio {
 		h.fronts = m.fronts.first(k.network, k.home)
 	} else {
-		h.fronts = m.fronts.toward(k.groupKey, k.sni)
+		h.fronts = m.toward(s, k)
 	}
 	if g := s.groups[k.groupKey]; g != nil {
 		h.ports = g.ports

@@ -219,3 +219,44 @@ func TestHorizonHasOnlyPortsThatAreThere(t *testing.T) {
 		})
 	}
 }
+
+// TestGatewaysThatWouldRefuse: the gateways of a neighbour lead to a cluster without its own, if the neighbour
+// sees the service.
+func TestGatewaysThatWouldRefuse(t *testing.T) {
+	refused := func(s *endpoints.Service) { s.Refused = []string{"west"} }
+	for _, tt := range []struct {
+		name        string
+		west, north *endpoints.Service
+		want        int
+	}{
+		{"has no copy", nil, service(""), 1},
+		{"has it, too", service(""), service(""), 1},
+		{"has it for itself", service("", local), service(""), 0},
+		{"does not accept it", nil, service("", refused), 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newMesh(t, endpoints.Config{}, "east", "west")
+			if err := m.SetCluster(endpoints.Cluster{ID: "north", Network: "west-net"}); err != nil {
+				t.Fatal(err)
+			}
+			view := m.View(eastNode)
+			defer view.Close()
+			apply(t, m, endpoints.Change{Cluster: "north", Services: []*endpoints.Service{service("")}, Workloads: []*endpoints.Workload{pod("north", "a")}})
+			if got := len(horizon(t, m, eastNode)); got != 1 {
+				t.Fatalf("%d workloads stand for north, want 1", got)
+			}
+			ch := endpoints.Change{Cluster: "west"}
+			if tt.west != nil {
+				ch.Services = []*endpoints.Service{tt.west}
+			}
+			apply(t, m, ch, endpoints.Change{Cluster: "north", Services: []*endpoints.Service{tt.north}})
+			if got := len(horizon(t, m, eastNode)); got != tt.want {
+				t.Errorf("%d workloads stand for north, want %d", got, tt.want)
+			}
+			own := endpoints.Change{Cluster: "north", Gateways: []*endpoints.Gateway{gateway("north", 9)}}
+			if apply(t, m, own); len(horizon(t, m, eastNode)) != 1 {
+				t.Error("north is not seen through its own gateway")
+			}
+		})
+	}
+}

@@ -114,9 +114,14 @@ func (w *world) gatewayWorkloads(c endpoints.Client) []*endpoints.Workload {
 	return all
 }
 
-// toward returns the gateways toward a cluster's workloads on a network.
-func (w *world) toward(network, cluster string, sni bool) []worldGateway {
-	all := slices.DeleteFunc(w.gateways(network), func(g worldGateway) bool { return sni && g.SNIPort == 0 })
+// toward returns the gateways toward a cluster's workloads on a network, behind a service.
+func (w *world) toward(key, network, cluster string, sni bool) []worldGateway {
+	all := slices.DeleteFunc(w.gateways(network), func(g worldGateway) bool {
+		seen := w.merged(endpoints.Client{Network: network, Cluster: g.cluster, Role: endpoints.GatewayRole}, key)
+		neighbour := g.cluster != cluster && w.clusters[g.cluster].Network == network
+		refuses := seen == nil || seen.Scope != endpoints.ScopeGlobal || w.copies(key, true, g.cluster)[cluster] == nil
+		return sni && g.SNIPort == 0 || neighbour && refuses
+	})
 	for _, prefer := range []func(worldGateway) bool{
 		func(g worldGateway) bool { return g.cluster == cluster },
 		func(g worldGateway) bool { return g.Health == endpoints.Healthy },
@@ -212,7 +217,7 @@ func (w *world) served(c endpoints.Client, s *endpoints.Service, p worldPart) []
 
 func (w *world) nativeHorizon(c endpoints.Client, s *endpoints.Service, p worldPart, backends []*endpoints.Workload) []*endpoints.Workload {
 	sidecar := c.Role == endpoints.Sidecar
-	gateways := w.toward(p.network, p.cluster, sidecar)
+	gateways := w.toward(s.Key(), p.network, p.cluster, sidecar)
 	ports := w.served(c, s, p)
 	if len(ports) == 0 && len(s.Ports) > 0 {
 		return nil

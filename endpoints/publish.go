@@ -79,6 +79,9 @@ func (s *serviceState) spoil(d *serviceDirt, compat Compat) {
 	if d.entry || d.full || compat == Istio {
 		for _, h := range s.horizons {
 			h.made = nil // for forms of the service that may be no more
+			if d.full {
+				h.version = 0 // other gateways may pass it on now
+			}
 			here := func(k groupKey) bool { return k.network == h.key.network }
 			h.stale = h.stale || d.full || compat == Istio && slices.ContainsFunc(d.groups, here)
 		}
