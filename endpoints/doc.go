@@ -3,9 +3,10 @@
 //
 //	cluster east ── Change ──┐           ┌── View (node proxies on network east)   ── wds ──> ztunnel
 //	                         ├──> Mesh ──┼── View (gateway of network east)         ── wds ──> east-west gateway
-//	cluster west ── Change ──┘           └── View (node proxies on network west)   ── wds ──> ztunnel
-//	                                                                                             │
-//	                                                              lookups <── Index <── Delta ───┘
+//	cluster west ── Change ──┘           ├── View (node proxies on network west)   ── wds ──> ztunnel
+//	                                     │                                                       │
+//	                                     │                        lookups <── Index <── Delta ───┘
+//	                                     └── View (sidecars on network west)       ── eds ──> Envoy
 //
 // A [Mesh] takes facts from any number of clusters: services, workloads, gateways. It merges services by
 // namespace sameness, and keeps one [View] for all clients that are on the same network, belong to the same
@@ -15,7 +16,8 @@
 // they came.
 //
 // An [Index] is the other end: it answers the questions of a proxy about what a view sent it. Package wds
-// is the wire between the two.
+// is the wire between the two. Package eds makes of the services and workloads of a view, or of facts, what an
+// Envoy balances over. Package xds carries both.
 //
 // # How services are merged
 //
@@ -51,5 +53,5 @@
 // It does not read Kubernetes, talk to anyone, or decide what is global: facts come with a Scope. It does
 // not choose an endpoint. It starts no goroutine and keeps no timer: that a cluster is stale must be said
 // ([Mesh.SetStale]), and when time has passed ([Mesh.Expire]). Views for sidecars hold what Envoy needs, but
-// not in Envoy's form.
+// not in Envoy's form: that is for package eds.
 package endpoints
