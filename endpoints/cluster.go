@@ -61,6 +61,7 @@ type Gateway struct {
 	Hostnames []string
 
 	HBONEPort      uint16 // 0: 15008, which names it as istiod does
+	NoHBONE        bool   // it serves no HBONE: it is for sidecars only, at SNIPort
 	SNIPort        uint16 // where it passes sidecars' TLS through by SNI (15443); 0: nowhere
 	ServiceAccount string // with Namespace, the identity it must prove; empty: Name, as in istiod
 	Weight         uint32 // its share of what goes through the gateways of a cluster; 0: 1

@@ -53,7 +53,7 @@ func (g *Gateway) Equal(o *Gateway) bool {
 		return g == o
 	}
 	return g.Namespace == o.Namespace && g.Name == o.Name && g.Network == o.Network &&
-		g.HBONEPort == o.HBONEPort && g.SNIPort == o.SNIPort && g.ServiceAccount == o.ServiceAccount &&
+		g.HBONEPort == o.HBONEPort && g.NoHBONE == o.NoHBONE && g.SNIPort == o.SNIPort && g.ServiceAccount == o.ServiceAccount &&
 		g.Weight == o.Weight && g.Health == o.Health &&
 		slices.Equal(g.Addresses, o.Addresses) && slices.Equal(g.Hostnames, o.Hostnames)
 }

@@ -47,6 +47,14 @@ func (g *Gateway) address(port uint16) *GatewayAddress {
 	return &GatewayAddress{Namespace: g.Namespace, Hostname: g.Hostnames[0], Port: port}
 }
 
+// takes reports whether a gateway takes sidecars in, by SNI, or else others, by HBONE.
+func (g *Gateway) takes(sni bool) bool {
+	if sni {
+		return g.SNIPort != 0
+	}
+	return !g.NoHBONE
+}
+
 func (g *Gateway) port(sni bool) uint16 {
 	switch {
 	case sni:
@@ -63,7 +71,7 @@ func (g *Gateway) port(sni bool) uint16 {
 func (m *Mesh) toward(s *serviceState, k horizonKey) []front {
 	var own, all []front
 	for _, g := range m.fronts[k.network] {
-		if k.sni && g.SNIPort == 0 || !m.passes(s, g.cluster, k.groupKey) {
+		if !g.takes(k.sni) || !m.passes(s, g.cluster, k.groupKey) {
 			continue
 		}
 		all = append(all, g)
@@ -116,6 +124,9 @@ func (f fronts) first(network, home string) []front {
 func istioFronts(of []front, home string) []front {
 	var all []front
 	for _, g := range of {
+		if g.NoHBONE {
+			continue
+		}
 		for i := range g.hosts() {
 			all = append(all, g.only(i))
 		}
@@ -142,7 +153,7 @@ func (f front) only(i int) front {
 }
 
 // gatewayWorkloads returns the workloads that tell clients which identities the gateways of other networks
-// have.
+// have. One that only passes TLS through has none to prove.
 func (m *Mesh) gatewayWorkloads(c Client) map[string]*Workload {
 	all := make(map[string]*Workload)
 	for network, of := range m.fronts {
@@ -150,7 +161,7 @@ func (m *Mesh) gatewayWorkloads(c Client) map[string]*Workload {
 			of = istioFronts(of, c.Cluster)
 		}
 		for _, g := range of {
-			if network == c.Network && (m.config.Compat == Native || g.cluster == c.Cluster) {
+			if g.NoHBONE || network == c.Network && (m.config.Compat == Native || g.cluster == c.Cluster) {
 				continue
 			}
 			w := m.gatewayWorkload(g, c)

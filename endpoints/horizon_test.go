@@ -185,7 +185,9 @@ func TestHorizonHasOnlyPortsThatAreThere(t *testing.T) {
 		return all
 	}
 	serves := func(ports ...uint16) func(*endpoints.Workload) {
-		return func(w *endpoints.Workload) { w.Services = []endpoints.ServicePorts{{Service: reviews, Ports: on(ports...)}} }
+		return func(w *endpoints.Workload) {
+			w.Services = []endpoints.ServicePorts{{Service: reviews, Ports: on(ports...)}}
+		}
 	}
 	for _, tt := range []struct {
 		name string
@@ -256,6 +258,30 @@ func TestGatewaysThatWouldRefuse(t *testing.T) {
 			own := endpoints.Change{Cluster: "north", Gateways: []*endpoints.Gateway{gateway("north", 9)}}
 			if apply(t, m, own); len(horizon(t, m, eastNode)) != 1 {
 				t.Error("north is not seen through its own gateway")
+			}
+		})
+	}
+}
+
+// TestGatewayForSidecarsOnly: a gateway that serves no HBONE is there for sidecars, and for nobody else.
+func TestGatewayForSidecarsOnly(t *testing.T) {
+	for _, compat := range []endpoints.Compat{endpoints.Native, endpoints.Istio} {
+		t.Run(compat.String(), func(t *testing.T) {
+			m := newMesh(t, endpoints.Config{Compat: compat}, "east", "west")
+			only := gateway("a-sni", 9)
+			only.SNIPort, only.NoHBONE = 15443, true
+			apply(t, m, endpoints.Change{Cluster: "west", Services: []*endpoints.Service{service("10.92.0.1")}, Workloads: []*endpoints.Workload{pod("west", "a")},
+				Gateways: []*endpoints.Gateway{only}})
+			all := horizon(t, m, eastNode)
+			if len(all) != 1 || all[0].NetworkGateway.String() != "west-net/172.18.1.100:15008" {
+				t.Errorf("a node proxy goes through %+v", all)
+			}
+			if r, ok := seen(t, m, eastNode)["NetworkGateway/west-net/172.18.9.100/0"]; ok {
+				t.Errorf("it has an identity: %+v", r.Workload)
+			}
+			all = horizon(t, m, endpoints.Client{Network: "east-net", Cluster: "east", Role: endpoints.Sidecar})
+			if compat == endpoints.Native && (len(all) != 1 || all[0].NetworkGateway.String() != "west-net/172.18.9.100:15443") {
+				t.Errorf("a sidecar goes through %+v", all)
 			}
 		})
 	}

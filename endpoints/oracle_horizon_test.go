@@ -45,6 +45,9 @@ func (g worldGateway) host() string {
 func istioGateways(all []worldGateway, c endpoints.Client) []worldGateway {
 	byKey := make(map[string]worldGateway)
 	for _, g := range all {
+		if g.NoHBONE {
+			continue
+		}
 		for _, host := range slices.Concat(addrStrings(g.Addresses), g.Hostnames) {
 			one := g
 			one.Addresses, one.Hostnames = nil, []string{host}
@@ -93,7 +96,7 @@ func (w *world) gatewayWorkloads(c endpoints.Client) []*endpoints.Workload {
 			gateways = istioGateways(gateways, c)
 		}
 		for _, g := range gateways {
-			if network == c.Network && (w.compat == endpoints.Native || g.cluster == c.Cluster) {
+			if g.NoHBONE || network == c.Network && (w.compat == endpoints.Native || g.cluster == c.Cluster) {
 				continue
 			}
 			td := w.clusters[g.cluster].TrustDomain
@@ -120,7 +123,7 @@ func (w *world) toward(key, network, cluster string, sni bool) []worldGateway {
 		seen := w.merged(endpoints.Client{Network: network, Cluster: g.cluster, Role: endpoints.GatewayRole}, key)
 		neighbour := g.cluster != cluster && w.clusters[g.cluster].Network == network
 		refuses := seen == nil || seen.Scope != endpoints.ScopeGlobal || w.copies(key, true, g.cluster)[cluster] == nil
-		return sni && g.SNIPort == 0 || neighbour && refuses
+		return sni && g.SNIPort == 0 || !sni && g.NoHBONE || neighbour && refuses
 	})
 	for _, prefer := range []func(worldGateway) bool{
 		func(g worldGateway) bool { return g.cluster == cluster },

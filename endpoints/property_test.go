@@ -284,6 +284,7 @@ func (g *generator) gateway() *endpoints.Gateway {
 	if g.one(3) {
 		gw.HBONEPort = 15009
 	}
+	gw.NoHBONE = gw.SNIPort != 0 && gw.HBONEPort == 0 && g.one(3)
 	for range g.rng.IntN(3) {
 		if a := g.addr(); !slices.Contains(gw.Addresses, a) {
 			gw.Addresses = append(gw.Addresses, a)

@@ -290,6 +290,12 @@ func checkGateway(cluster string, g *Gateway) error {
 	if len(g.Addresses)+len(g.Hostnames) == 0 {
 		c.fail("Addresses", "neither an address nor a hostname")
 	}
+	switch {
+	case g.NoHBONE && g.HBONEPort != 0:
+		c.fail("HBONEPort", "%d, and none with NoHBONE", g.HBONEPort)
+	case g.NoHBONE && g.SNIPort == 0:
+		c.fail("SNIPort", "missing, and without HBONE nobody is served")
+	}
 	c.enum("Health", uint8(g.Health), uint8(Unhealthy))
 	return c.err(cluster, "Gateway "+g.Key())
 }

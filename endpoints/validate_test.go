@@ -41,6 +41,9 @@ func TestRefusedFacts(t *testing.T) {
 		{"text", endpoints.Change{Workloads: []*endpoints.Workload{pod("west", "x", func(w *endpoints.Workload) { w.Node = "\xff" })}}, "Workload west//Pod/app/x", ""},
 		{"tunnel", endpoints.Change{Workloads: []*endpoints.Workload{pod("west", "x", func(w *endpoints.Workload) { w.Tunnel = 2 })}}, "Workload west//Pod/app/x", "Tunnel"},
 		{"gateway nowhere", endpoints.Change{Gateways: []*endpoints.Gateway{{Namespace: "a", Name: "b"}}}, "Gateway a/b", "Addresses"},
+		{"gateway for nobody", endpoints.Change{Gateways: []*endpoints.Gateway{{Namespace: "a", Name: "b", NoHBONE: true, Hostnames: []string{"h"}}}}, "Gateway a/b", "SNIPort"},
+		{"gateway with and without HBONE", endpoints.Change{Gateways: []*endpoints.Gateway{{Namespace: "a", Name: "b", NoHBONE: true, SNIPort: 15443, HBONEPort: 15008, Hostnames: []string{"h"}}}},
+			"Gateway a/b", "HBONEPort"},
 		{"place", endpoints.Change{Workloads: []*endpoints.Workload{pod("west", "x", inZone("z/1"))}}, "Workload west//Pod/app/x", "Locality"},
 		{"gateway network", endpoints.Change{Gateways: []*endpoints.Gateway{{Namespace: "a", Name: "b", Network: "x/y", Hostnames: []string{"h"}}}}, "Gateway a/b", "Network"},
 	}

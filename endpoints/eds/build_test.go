@@ -403,3 +403,16 @@ func TestScaleIsDeterministic(t *testing.T) {
 		}
 	}
 }
+
+// TestGatewayForSidecarsOnly: a gateway that serves no HBONE is no way for a waypoint.
+func TestGatewayForSidecarsOnly(t *testing.T) {
+	g := GatewayOf("w", &endpoints.Gateway{Network: "west", Addresses: addrs("2.2.2.2"), NoHBONE: true, SNIPort: 15443})
+	gateways := NewGateways([]Gateway{g}, nil)
+	all := target(pods("w/west/10.0.0.1"))
+	if got := seen(gateways.For(Client{Network: "east", Cluster: "e"}).Build(all)); got != "2.2.2.2*1" {
+		t.Errorf("a sidecar goes by %q", got)
+	}
+	if got := seen(gateways.For(Client{Network: "east", Cluster: "e", Kind: Waypoint}).Build(all)); got != "" {
+		t.Errorf("a waypoint goes by %q", got)
+	}
+}

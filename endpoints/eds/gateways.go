@@ -27,16 +27,19 @@ type Gateway struct {
 
 // GatewayOf returns a gateway that a cluster told a mesh of. Its Network must be set.
 func GatewayOf(cluster string, g *endpoints.Gateway) Gateway {
-	return Gateway{
+	out := Gateway{
 		Network:   g.Network,
 		Cluster:   cluster,
 		Addresses: g.Addresses,
 		Hostnames: g.Hostnames,
 		SNIPort:   g.SNIPort,
-		HBONEPort: cmp.Or(g.HBONEPort, endpoints.DefaultHBONEPort),
 		Weight:    g.Weight,
 		Health:    g.Health,
 	}
+	if !g.NoHBONE {
+		out.HBONEPort = cmp.Or(g.HBONEPort, endpoints.DefaultHBONEPort)
+	}
+	return out
 }
 
 // Gateways is a set of gateways. It is immutable: make another when one changes.

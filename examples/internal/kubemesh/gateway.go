@@ -20,12 +20,13 @@ const (
 
 // convertGateways finds the gateways of networks. One of class istio-east-west
 // is how others enter the network of its cluster. One of class istio-remote, in
-// the control plane's own cluster, says how another network is entered.
+// the control plane's own cluster, says how another network is entered. Any
+// other that has a network, and passes TLS through by SNI, is one for sidecars.
 func (c *converter) convertGateways() {
 	for _, g := range c.snapshot.Gateways {
 		class := string(g.Spec.GatewayClassName)
 		switch {
-		case class != eastWestClass && class != remoteClass:
+		case class != eastWestClass && class != remoteClass && (g.Labels[networkLabel] == "" || sniPort(g) == 0):
 		case g.Labels[networkLabel] == "":
 			c.warn("Gateway", g, "is of class %s but has no label %s, so it is for no network", class, networkLabel)
 		case class == remoteClass && !c.isHome:
@@ -37,26 +38,23 @@ func (c *converter) convertGateways() {
 }
 
 func (c *converter) gateway(g *gatewayv1.Gateway, class string) {
-	listener := hboneListener(g, class)
-	if listener == nil {
-		c.warn("Gateway", g, "has no listener of protocol HBONE that terminates TLS, so other networks cannot use it")
-		return
-	}
 	fact := &endpoints.Gateway{
 		Namespace:      g.Namespace,
 		Name:           g.Name,
 		Network:        g.Labels[networkLabel],
-		HBONEPort:      uint16(listener.Port),
 		SNIPort:        sniPort(g),
 		ServiceAccount: gatewayAccount(g, class),
 		Weight:         c.gatewayWeight(g),
 		Health:         gatewayHealth(g),
 	}
-	if class == eastWestClass && (listener.Port == endpoints.DefaultHBONEPort || c.config.Compat == endpoints.Istio) {
-		fact.HBONEPort = 0 // istiod does not read the port, and names the gateway so
-		if listener.Port != endpoints.DefaultHBONEPort {
-			c.warn("Gateway", g, "its HBONE port %d is not read: istiod takes %d", listener.Port, endpoints.DefaultHBONEPort)
-		}
+	switch listener := hboneListener(g, class); {
+	case listener != nil:
+		fact.HBONEPort = c.hbonePort(g, class, listener)
+	case fact.SNIPort != 0:
+		fact.NoHBONE = true
+	default:
+		c.warn("Gateway", g, "has no listener of protocol HBONE that terminates TLS, so other networks cannot use it")
+		return
 	}
 	for _, a := range g.Status.Addresses {
 		if a.Type == nil {
@@ -74,6 +72,19 @@ func (c *converter) gateway(g *gatewayv1.Gateway, class string) {
 		return
 	}
 	c.facts.Gateways = append(c.facts.Gateways, fact)
+}
+
+// hbonePort returns the port of a listener; 0 where it is istiod's, which does not
+// read that of its own class, and names the gateway so.
+func (c *converter) hbonePort(g *gatewayv1.Gateway, class string, l *gatewayv1.Listener) uint16 {
+	port := uint16(l.Port)
+	if class != eastWestClass || port != endpoints.DefaultHBONEPort && c.config.Compat != endpoints.Istio {
+		return port
+	}
+	if port != endpoints.DefaultHBONEPort {
+		c.warn("Gateway", g, "its HBONE port %d is not read: istiod takes %d", port, endpoints.DefaultHBONEPort)
+	}
+	return 0
 }
 
 // weightAnnotation is how much goes through a gateway, compared with others of
@@ -103,8 +114,12 @@ func gatewayHealth(g *gatewayv1.Gateway) endpoints.Health {
 	return endpoints.Healthy
 }
 
-// hboneListener returns the first listener that other networks can use.
+// hboneListener returns the first listener that other networks can use, of a
+// class that has such.
 func hboneListener(g *gatewayv1.Gateway, class string) *gatewayv1.Listener {
+	if class != eastWestClass && class != remoteClass {
+		return nil
+	}
 	for i := range g.Spec.Listeners {
 		l := &g.Spec.Listeners[i]
 		terminates := l.TLS != nil && l.TLS.Mode != nil && *l.TLS.Mode == gatewayv1.TLSModeTerminate

@@ -28,7 +28,7 @@ func TestNetworkGateways(t *testing.T) {
 	f := factsOf(t, gateway("ew", "istio-east-west", onNetwork, hbone, ip+", {type: Hostname, value: lb.example.com}")+
 		gateway("port", "istio-east-west", onNetwork+", annotations: {gateway.istio.io/service-account: sa}", "port: 15009, protocol: HBONE, tls: {mode: Terminate}", ip)+
 		gateway("remote", "istio-remote", "labels: {topology.istio.io/network: far}", "port: 15010, protocol: HBONE", ip))
-	want := "[{app ew net [172.18.1.100] [lb.example.com] 0 0 ew 0 HEALTHY} {app port net [172.18.1.100] [] 15009 0 sa 0 HEALTHY} {app remote far [172.18.1.100] [] 15010 0 remote-istio-remote 0 HEALTHY}]"
+	want := "[{app ew net [172.18.1.100] [lb.example.com] 0 false 0 ew 0 HEALTHY} {app port net [172.18.1.100] [] 15009 false 0 sa 0 HEALTHY} {app remote far [172.18.1.100] [] 15010 false 0 remote-istio-remote 0 HEALTHY}]"
 	var got []endpoints.Gateway
 	for _, g := range f.Gateways {
 		got = append(got, *g)
@@ -50,6 +50,22 @@ func TestGatewayThatPassesSNIThrough(t *testing.T) {
 			t.Errorf("%s: port %d, want %d", listener, got, want)
 		}
 	}
+}
+
+// TestGatewaysForSidecarsOnly: any class will do, as in istiod, and so does the east-west one without HBONE.
+func TestGatewaysForSidecarsOnly(t *testing.T) {
+	const sni = "port: 15443, protocol: TLS, tls: {mode: Passthrough}"
+	f := factsOf(t, gateway("classic", "istio", onNetwork, sni, ip)+gateway("ew", "istio-east-west", onNetwork, sni, ip)+
+		gateway("both", "istio", onNetwork, hbone+"}, {name: sni, "+sni, ip)+
+		gateway("elsewhere", "istio", "", sni, ip)+gateway("ingress", "istio", onNetwork, "port: 443, protocol: TLS, tls: {mode: Passthrough}", ip))
+	var got []string
+	for _, g := range f.Gateways {
+		got = append(got, fmt.Sprint(g.Name, g.NoHBONE, g.SNIPort, g.HBONEPort))
+	}
+	if want := "[bothtrue 15443 0 classictrue 15443 0 ewtrue 15443 0]"; fmt.Sprint(got) != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+	wantWarnings(t, f)
 }
 
 func TestGatewaysThatAreNotUsed(t *testing.T) {
