@@ -82,7 +82,7 @@ func (c *clusters) prepare(snapshots map[string]*kubefile.Snapshot, affected []s
 // publish tells the mesh and the clients.
 func (c *clusters) publish(p *plan) {
 	// Who hears of a workload may ask for its certificate at once.
-	c.places.Store(newPlaces(p.next))
+	before := c.places.Swap(newPlaces(p.next))
 	c.mu.Lock()
 	c.imports = p.imports
 	c.mu.Unlock()
@@ -96,7 +96,7 @@ func (c *clusters) publish(p *plan) {
 	if slices.Contains(p.affected, c.cfg.Cluster) {
 		c.views.policies.Replace(p.policies)
 	}
-	c.views.relocate()
+	c.views.move(before)
 }
 
 // convert makes facts of the snapshots of some clusters. Nothing but virtual

@@ -18,6 +18,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/eastwest-mesh/eastwest/endpoints"
+	"github.com/eastwest-mesh/eastwest/endpoints/xds"
 	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
 	"github.com/eastwest-mesh/eastwest/identity"
 )
@@ -175,6 +176,32 @@ func (w *world) connectAs(token string, p discovery.Proxy) *client {
 	})
 	w.t.Cleanup(stop)
 	return &client{session, stop}
+}
+
+// follow runs a client of discovery for one type until the test ends. Names are
+// for a type on demand.
+func (w *world) follow(c Caller, node xds.Node, of xds.Type, names ...string) {
+	w.t.Helper()
+	conn, err := w.controlPlane(w.token(c), c.Cluster).Dial()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	xc := &xds.Client{Conn: conn, Node: node, Types: []xds.Type{of}}
+	if len(names) > 0 {
+		if err := xc.Subscribe(of.URL, names...); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = xc.Run(context.Background())
+	}()
+	w.t.Cleanup(func() {
+		_ = xc.Close()
+		<-done
+		_ = conn.Close()
+	})
 }
 
 func (w *world) controlPlane(token, cluster string) discovery.ControlPlane {

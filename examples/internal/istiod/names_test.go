@@ -1,7 +1,6 @@
 package istiod
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,34 +15,21 @@ import (
 // names follows the name table of a client, and returns it as text.
 func (w *world) names(c Caller, kind, network string) func() string {
 	w.t.Helper()
-	conn, err := w.controlPlane(w.token(c), c.Cluster).Dial()
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	var mu sync.Mutex
 	var table []dnsproxy.Entry
-	xc := &xds.Client{Conn: conn, Node: proxyOf(c, kind, network).XDS(), Types: []xds.Type{{
+	w.follow(c, proxyOf(c, kind, network).XDS(), xds.Type{
 		URL: nds.TypeURL,
 		Handle: func(u xds.Update) map[string]error {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, r := range u.Upserts {
+				var err error
 				if table, err = nds.Decode(r.Body); err != nil {
 					return map[string]error{r.Name: err}
 				}
 			}
 			return nil
 		},
-	}}}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = xc.Run(context.Background())
-	}()
-	w.t.Cleanup(func() {
-		_ = xc.Close()
-		<-done
-		_ = conn.Close()
 	})
 	return func() string {
 		mu.Lock()

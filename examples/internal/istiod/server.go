@@ -79,6 +79,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer cancel(nil)
 	var running sync.WaitGroup
 	running.Go(func() { s.clusters.follow(ctx) })
+	running.Go(func() { s.views.resolveGateways(ctx) })
 	running.Go(func() { _ = s.cfg.Authority.Run(ctx) }) // which fails with ctx only
 	running.Go(func() {
 		if err := server.Serve(l); err != nil {

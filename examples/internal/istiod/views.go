@@ -3,6 +3,7 @@ package istiod
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/eastwest-mesh/eastwest/dnsproxy/nds"
 	"github.com/eastwest-mesh/eastwest/endpoints"
+	"github.com/eastwest-mesh/eastwest/endpoints/eds"
 	"github.com/eastwest-mesh/eastwest/endpoints/wds"
 	"github.com/eastwest-mesh/eastwest/endpoints/xds"
 )
@@ -23,6 +25,8 @@ type views struct {
 	logger   *slog.Logger
 	places   *atomic.Pointer[places]
 	policies xds.Collection
+	resolver eds.Resolver  // of gateways that are known by name
+	moved    chan struct{} // filled when the names may be others
 
 	mu     sync.Mutex
 	shared map[audience]*sharedView
@@ -38,7 +42,8 @@ type audience struct {
 	// whatever that is at the moment.
 	network   string
 	role      endpoints.Role
-	namespace string // of name tables, where it matters
+	namespace string // where it matters: of name tables, and of an Envoy
+	envoy     envoy
 }
 
 // A sharedView is the collection of an audience, which one goroutine keeps up
@@ -48,13 +53,15 @@ type sharedView struct {
 	collection xds.Collection
 	filled     chan struct{} // closed when the collection holds the first state
 
+	assignments assignments // of Envoys; for the goroutine only
+
 	// Guarded by views.mu.
 	view  *endpoints.View
 	users int
 }
 
 func newViews(mesh *endpoints.Mesh, logger *slog.Logger) *views {
-	return &views{mesh: mesh, logger: logger, places: new(atomic.Pointer[places]), shared: map[audience]*sharedView{}}
+	return &views{mesh: mesh, logger: logger, places: new(atomic.Pointer[places]), moved: make(chan struct{}, 1), shared: map[audience]*sharedView{}}
 }
 
 // Collection implements xds.Source.
@@ -75,6 +82,11 @@ func (v *views) Collection(ctx context.Context, info xds.ClientInfo, typeURL str
 	case nds.TypeURL:
 		// An agent's names are those of a sidecar, whatever it stands beside.
 		to.role, to.namespace = endpoints.Sidecar, caller.Namespace
+	case eds.TypeURL:
+		if to.envoy, to.role, ok = envoyOf(info.Node); !ok {
+			return nil, nil
+		}
+		to.namespace = caller.Namespace
 	default:
 		return nil, nil
 	}
@@ -91,7 +103,10 @@ func (v *views) join(ctx context.Context, to audience) (*xds.Collection, error) 
 	}
 	s := v.shared[to]
 	if s == nil {
-		s = &sharedView{audience: to, filled: make(chan struct{}), view: v.mesh.View(v.client(to))}
+		s = &sharedView{
+			audience: to, filled: make(chan struct{}), view: v.mesh.View(v.client(to)),
+			assignments: assignments{to: to, logger: v.logger, resolve: v.resolver.Addrs},
+		}
 		v.shared[to] = s
 		v.wg.Go(func() { v.follow(s) })
 	}
@@ -136,11 +151,59 @@ func (v *views) relocate() {
 		return
 	}
 	for _, s := range v.shared {
-		if client := v.client(s.audience); client != s.view.Client() {
-			before := s.view
-			s.view = v.mesh.View(client)
-			_ = before.Close() // which makes follow look for the next one
+		if v.client(s.audience) != s.view.Client() {
+			v.replace(s)
 		}
+	}
+}
+
+// replace gives an audience another view, of which it looks at everything. The
+// caller holds the lock.
+func (v *views) replace(s *sharedView) {
+	before := s.view
+	s.view = v.mesh.View(v.client(s.audience))
+	_ = before.Close() // which makes follow look for the next one
+}
+
+// rebuild makes the endpoints of all Envoys again.
+func (v *views) rebuild() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return
+	}
+	for _, s := range v.shared {
+		if s.audience.typeURL == eds.TypeURL {
+			v.replace(s)
+		}
+	}
+}
+
+// resolveGateways follows the addresses of gateways that are known by name, for
+// Envoys, until ctx ends.
+func (v *views) resolveGateways(ctx context.Context) {
+	defer v.resolver.Close()
+	for {
+		v.resolver.Follow(v.places.Load().gatewayNames...)
+		select {
+		case <-v.resolver.Changes():
+			v.rebuild()
+		case <-v.moved:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// move takes in that things are elsewhere than before, which may be nil.
+func (v *views) move(before *places) {
+	v.relocate()
+	if before != nil && !maps.Equal(before.mutual, v.places.Load().mutual) {
+		v.rebuild()
+	}
+	select {
+	case v.moved <- struct{}{}:
+	default:
 	}
 }
 
@@ -149,9 +212,10 @@ func (v *views) follow(s *sharedView) {
 	fill := sync.OnceFunc(func() { close(s.filled) })
 	var last *endpoints.Snapshot
 	for view := v.next(s, nil); view != nil; view = v.next(s, view) {
+		first := true
 		for snapshot, delta := range view.Watch(context.Background(), last) {
-			v.publish(s, view.Client(), snapshot, delta)
-			last = snapshot
+			v.publish(s, view.Client(), snapshot, delta, first)
+			last, first = snapshot, false
 			fill()
 		}
 	}
@@ -169,9 +233,15 @@ func (v *views) next(s *sharedView, after *endpoints.View) *endpoints.View {
 	return s.view
 }
 
-func (v *views) publish(s *sharedView, client endpoints.Client, snapshot *endpoints.Snapshot, delta endpoints.Delta) {
-	if s.audience.typeURL == wds.AddressTypeURL {
+// publish tells an audience of a change of its view; first says that the view is
+// another one.
+func (v *views) publish(s *sharedView, client endpoints.Client, snapshot *endpoints.Snapshot, delta endpoints.Delta, first bool) {
+	switch s.audience.typeURL {
+	case wds.AddressTypeURL:
 		s.collection.Update(v.encode(delta), delta.Removed)
+		return
+	case eds.TypeURL:
+		s.collection.Update(s.assignments.update(client, delta, v.places.Load().mutual, first))
 		return
 	}
 	table, err := nameTable(snapshot, client, s.audience.namespace, v.places.Load().pods)
