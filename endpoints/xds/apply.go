@@ -154,9 +154,8 @@ func (c *Client) removeDropped() {
 	for _, k := range c.caches {
 		c.mu.Lock()
 		removals := slices.DeleteFunc(k.removed, func(name string) bool {
-			_, held := k.held[name]
-			_, unwanted := k.ignored[name]
-			return !held || !unwanted // subscribed again, meanwhile
+			held, ok := k.held[name]
+			return !ok || k.wants(name, held.Aliases) // subscribed again, meanwhile
 		})
 		k.removed = nil
 		c.mu.Unlock()

@@ -56,7 +56,7 @@ func (k *cache) subscribe(name string) {
 		return
 	}
 	k.wanted[name] = struct{}{}
-	maps.DeleteFunc(k.ignored, func(_, other string) bool { return other == name })
+	maps.DeleteFunc(k.ignored, func(target, other string) bool { return target == name || other == name })
 	k.drop = slices.DeleteFunc(k.drop, func(other string) bool { return other == name })
 	k.ask = append(k.ask, name)
 }
@@ -72,11 +72,19 @@ func (k *cache) unsubscribe(name string) {
 	if primary, ok := k.aliases[name]; ok {
 		target = primary
 	}
-	k.ignored[target] = name
-	k.removed = append(k.removed, target)
+	if !k.wants(target, k.held[target].Aliases) {
+		k.ignored[target] = name
+		k.removed = append(k.removed, target)
+	}
 	k.ask = slices.DeleteFunc(k.ask, func(other string) bool { return other == name })
 	k.drop = append(k.drop, name)
 	k.answer(name)
+}
+
+// wants reports whether a resource is subscribed to, by any of its names.
+func (k *cache) wants(name string, aliases []string) bool {
+	_, ok := k.wanted[name]
+	return ok || slices.ContainsFunc(aliases, func(alias string) bool { _, ok := k.wanted[alias]; return ok })
 }
 
 // find says whether there is a resource of that name or alias, if that is known.
@@ -118,7 +126,10 @@ func (k *cache) decode(resp *discoverypb.DeltaDiscoveryResponse) (Update, map[st
 	for _, r := range resp.GetResources() {
 		sent[r.GetName()] = struct{}{}
 		if _, ok := k.ignored[r.GetName()]; ok {
-			continue
+			if !k.wants(r.GetName(), r.GetAliases()) {
+				continue
+			}
+			delete(k.ignored, r.GetName()) // it is wanted by another name, now
 		}
 		switch got := r.GetResource(); {
 		case got == nil:

@@ -20,7 +20,7 @@ func (c *Client) Subscribe(typeURL string, names ...string) error {
 }
 
 // Unsubscribe takes back Subscribe. Resources of these names are removed soon, by an Update,
-// even if they came along with others. The server is told with the next Subscribe, because
+// even if they came along with others, unless another name of theirs is subscribed to. The server is told with the next Subscribe, because
 // istiod answers a request that only unsubscribes with the removal of everything else.
 func (c *Client) Unsubscribe(typeURL string, names ...string) error {
 	c.init()
@@ -38,8 +38,8 @@ func (c *Client) Unsubscribe(typeURL string, names ...string) error {
 }
 
 // Fetch subscribes to a name, and waits until the server has answered for it. It reports whether
-// there is such a resource, by name or by alias. If the client already holds it, it returns at
-// once. A resource that Handle refused is a *RejectedError. It must not be called by a Handle.
+// there is such a resource, by name or by alias. If the client already holds it, for whatever
+// reason, it returns at once and does not subscribe. A resource that Handle refused is a *RejectedError. It must not be called by a Handle.
 func (c *Client) Fetch(ctx context.Context, typeURL, name string) (found bool, err error) {
 	c.init()
 	k, err := c.onDemand(typeURL)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -220,4 +221,50 @@ func TestClientFetchByAliasOfTheRemoved(t *testing.T) {
 	c.Update([]Resource{{Name: "pod-2", Body: []byte("3")}}, nil) // and then nobody's
 	b.await(t, "pod-2=3")
 	fetch(false)
+}
+
+// TestClientSeveralNames: a resource is wanted for as long as any of its names is, and again when another one is.
+func TestClientSeveralNames(t *testing.T) {
+	var c Collection
+	pod := func(body string) []Resource {
+		return []Resource{{Name: "pod-1", Body: []byte(body), Aliases: []string{"net/10.0.0.1", "net/2001:db8::1"}}}
+	}
+	c.Update(pod("1"), nil)
+	n := serveXDS(t, &Server{Source: ByType{fruit: &c}, PushDelay: -1})
+	b := newBasket()
+	client := &Client{Conn: n.dial(), Types: []Type{{URL: fruit, OnDemand: true, Handle: b.handle}, {URL: nuts, OnDemand: true, Handle: b.handle}}}
+	start(t, client)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	fetch := func(name string) {
+		t.Helper()
+		if found, err := client.Fetch(ctx, fruit, name); !found || err != nil {
+			t.Fatalf("Fetch %s: %v, %v", name, found, err)
+		}
+	}
+	unsubscribe := func(name string) {
+		t.Helper()
+		if err := client.Unsubscribe(fruit, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fetch("net/10.0.0.1")
+	if err := client.Subscribe(fruit, "pod-1"); err != nil {
+		t.Fatal(err)
+	}
+	unsubscribe("net/10.0.0.1")
+	c.Update(pod("2"), nil)
+	b.await(t, "pod-1=2")
+	if log := b.takeLog(); strings.Contains(log, "-pod-1") {
+		t.Errorf("what one name still asks for went: %s", log)
+	}
+	unsubscribe("pod-1")
+	b.await(t, "")
+	fetch("net/2001:db8::1")
+	b.await(t, "pod-1=2")
+	unsubscribe("net/2001:db8::1")
+	b.await(t, "")
+	fetch("pod-1")
+	c.Update(pod("3"), nil)
+	b.await(t, "pod-1=3")
 }
