@@ -5,8 +5,9 @@
 //	Import.Fact, Import.PodFact  ──> endpoints.Mesh               the name <service>.<namespace>.svc.clusterset.local
 //
 // Services of the same namespace and name that are exported are one. Where they disagree the one that was
-// exported first decides, for each property by itself; ports are united. Every ServiceExport that has a part
-// in a disagreement says so in its condition Conflict, for as long as it lasts.
+// exported first decides, for each property by itself; ports are united, and a mesh leads each to the clusters
+// whose pods have it. Every ServiceExport that has a part in a disagreement says so in its condition Conflict,
+// for as long as it lasts.
 //
 // # What it does not do
 //

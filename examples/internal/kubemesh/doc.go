@@ -8,7 +8,9 @@
 // Pods, WorkloadEntries, the endpoints of ServiceEntries and the EndpointSlices
 // of Services without a selector become workloads; Services and ServiceEntries
 // become services; Gateways of the classes istio-east-west and istio-remote
-// become network gateways, and any Gateway with an address can be a waypoint.
+// become network gateways, and so do those of other classes that have a network
+// and pass sidecars' TLS through by SNI; any Gateway with an address can be a
+// waypoint.
 //
 // istiod reads AuthorizationPolicies, PeerAuthentications, GatewayClasses and
 // the MeshConfig from its own cluster only. So a remote cluster is converted
