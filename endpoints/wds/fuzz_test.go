@@ -17,6 +17,14 @@ func FuzzDecodeAddress(f *testing.F) {
 			f.Add(res.GetResource().GetValue())
 		}
 	}
+	port := &workloadpb.Port{ServicePort: 80}
+	strange(1, port)
+	body, err := proto.Marshal(&workloadpb.Address{Type: &workloadpb.Address_Service{Service: &workloadpb.Service{
+		Namespace: "ns", Hostname: "host", Ports: []*workloadpb.Port{{ServicePort: 80}, port}}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := wds.DecodeAddress(nameOf(body), body)
 		if err != nil {
