@@ -113,7 +113,12 @@ func (c *converter) imported(s *service, i *mcs.Import) {
 		}
 	}
 	fact := s.imported.fact
-	fact.LoadBalancing = s.fact.LoadBalancing
+	// Whether unready pods are used is not for all clusters to agree about, nor is
+	// what Istio's annotation says.
+	traffic := s.traffic
+	traffic.InternalLocal = i.InternalTrafficPolicy == string(corev1.ServiceInternalTrafficPolicyLocal)
+	traffic.Distribution = i.TrafficDistribution
+	fact.LoadBalancing = c.loadBalancing("ServiceExport", s.source, traffic)
 	if i.Type == mcs.ClusterSetIP {
 		for _, ip := range c.assign("ServiceExport", s.source, fact.Hostname) {
 			fact.Addresses = append(fact.Addresses, c.address(ip))

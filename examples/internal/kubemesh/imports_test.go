@@ -3,6 +3,7 @@ package kubemesh_test
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -75,6 +76,38 @@ endpoints: [{addresses: [192.0.2.7]}]
 	config = kubemesh.Config{Cluster: "east", Network: "net", Imports: imports, Compat: endpoints.Istio}
 	if istio := convert(t, config, east); len(istio.Services) != 3 {
 		t.Errorf("in istiod's ambient mode there are %d services, want those 3 that are Services", len(istio.Services))
+	}
+}
+
+// TestImportsAgree: what clusters prefer of an exported service is what the first of them said, in all of them.
+func TestImportsAgree(t *testing.T) {
+	web := func(created, spec string) *kubefile.Snapshot {
+		return snapshot(t, "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: app}\nspec: {clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], ports: [{port: 80}]"+spec+"}\n"+export("web", created))
+	}
+	zone := &endpoints.LoadBalancing{Mode: endpoints.ModeFailover, Preference: []endpoints.RoutingScope{endpoints.SameNetwork, endpoints.SameRegion, endpoints.SameZone}}
+	for _, tt := range []struct {
+		name, east, west string
+		want             *endpoints.LoadBalancing
+	}{
+		{"distribution", ", trafficDistribution: PreferClose", "", zone},
+		{"none", "", ", trafficDistribution: PreferClose", nil},
+		{"policy", ", internalTrafficPolicy: Cluster", ", internalTrafficPolicy: Local", nil},
+		{"unready ones are each cluster's", "", ", publishNotReadyAddresses: true", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			east, west := web("2026-01-01T00:00:00Z", tt.east), web("2026-02-01T00:00:00Z", tt.west)
+			all := map[string]*kubefile.Snapshot{"east": east, "west": west}
+			for cluster, s := range all {
+				f := convert(t, kubemesh.Config{Cluster: cluster, Home: east, Network: "net", VIPs: vips{}, Imports: kubemesh.NewImports(all)}, s)
+				want := tt.want
+				if cluster == "west" && strings.Contains(tt.west, "NotReady") {
+					want = &endpoints.LoadBalancing{HealthPolicy: endpoints.AllowAll}
+				}
+				if got := serviceNamed(t, f, "app/web.app.svc.clusterset.local").LoadBalancing; !reflect.DeepEqual(got, want) {
+					t.Errorf("in %s: %+v, want %+v", cluster, got, want)
+				}
+			}
+		})
 	}
 }
 

@@ -18,7 +18,8 @@ type service struct {
 	fact       *endpoints.Service
 	kubernetes bool // a Service, not a host of a ServiceEntry
 	source     metav1.Object
-	headless   bool // so that its pods may have names of their own
+	traffic    lb.Traffic // of a Service
+	headless   bool       // so that its pods may have names of their own
 	selector   map[string]string
 	ports      []portName // as fact.Ports
 	imported   *service   // the service of all clusters that it is exported to
@@ -71,19 +72,20 @@ func (c *converter) convertServices() {
 }
 
 func (c *converter) kubernetesService(s *corev1.Service) *service {
+	traffic := c.traffic(s)
 	fact := &endpoints.Service{
 		Name:          s.Name,
 		Namespace:     s.Namespace,
 		Hostname:      c.hostname(s.Name, s.Namespace),
 		Addresses:     c.clusterIPs(s),
 		IPFamilies:    ipFamilies(s.Spec.IPFamilies),
-		LoadBalancing: c.serviceLoadBalancing(s),
+		LoadBalancing: c.loadBalancing("Service", s, traffic),
 		Canonical:     true,
 		Created:       s.CreationTimestamp.Time,
 	}
 	c.setScope(fact, s)
 	c.bindWaypoint("Service", s, fact)
-	out := &service{fact: fact, kubernetes: true, source: s, selector: s.Spec.Selector,
+	out := &service{fact: fact, kubernetes: true, source: s, selector: s.Spec.Selector, traffic: traffic,
 		headless: s.Spec.ClusterIP == corev1.ClusterIPNone}
 	for _, p := range s.Spec.Ports {
 		// UDP ports are told, too: istiod does not leave them out.
@@ -148,7 +150,8 @@ func (c *converter) setScope(fact *endpoints.Service, o metav1.Object) {
 	slices.Sort(fact.Refused)
 }
 
-func (c *converter) serviceLoadBalancing(s *corev1.Service) *endpoints.LoadBalancing {
+// traffic reads what a Service prefers.
+func (c *converter) traffic(s *corev1.Service) lb.Traffic {
 	_, nsAnnotations := c.labelsOf(s.Namespace)
 	t := lb.Traffic{
 		Annotation:          s.Annotations[lb.Annotation],
@@ -161,7 +164,7 @@ func (c *converter) serviceLoadBalancing(s *corev1.Service) *endpoints.LoadBalan
 	if s.Spec.TrafficDistribution != nil {
 		t.Distribution = *s.Spec.TrafficDistribution
 	}
-	return c.loadBalancing("Service", s, t)
+	return t
 }
 
 // loadBalancing returns nil where all endpoints are alike.
