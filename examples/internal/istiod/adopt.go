@@ -46,7 +46,7 @@ func (c *clusters) prepare(snapshots map[string]*kubefile.Snapshot, affected []s
 	if err := checkTrustDomain(home, c.cfg.Authority); err != nil {
 		return nil, err
 	}
-	imports := kubemesh.NewImports(snapshots)
+	imports := kubemesh.NewImports(c.heard(snapshots))
 	if !reflect.DeepEqual(imports, c.imports) {
 		affected = c.order(snapshots)
 	}

@@ -113,10 +113,35 @@ func (c *clusters) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if next := c.mesh.Expire(time.Now()); !next.IsZero() {
+		if next := c.expire(time.Now()); !next.IsZero() {
 			expire.Reset(time.Until(next))
 		}
 	}
+}
+
+// expire drops what clusters told that have been stale for too long, and says
+// when to look again.
+func (c *clusters) expire(now time.Time) (next time.Time) {
+	heard := len(c.heard(c.snapshots()))
+	next = c.mesh.Expire(now)
+	if len(c.heard(c.snapshots())) == heard {
+		return next
+	}
+	if err := c.adopt(c.snapshots(), nil); err != nil { // others had a part in what is gone
+		c.cfg.Logger.Error("what expired clusters exported cannot be taken back", "error", err)
+	}
+	return next
+}
+
+// heard returns those snapshots that still count: of clusters that are not
+// expired, or are back.
+func (c *clusters) heard(snapshots map[string]*kubefile.Snapshot) map[string]*kubefile.Snapshot {
+	all := maps.Clone(snapshots)
+	maps.DeleteFunc(all, func(name string, s *kubefile.Snapshot) bool {
+		known := c.known[name]
+		return known != nil && known.snapshot == s && c.expired(name)
+	})
+	return all
 }
 
 // take applies one directory's news. What is wrong changes nothing but that

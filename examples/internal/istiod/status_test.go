@@ -2,12 +2,14 @@ package istiod
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/eastwest-mesh/eastwest/endpoints/mcs"
 	"github.com/eastwest-mesh/eastwest/examples/internal/discovery"
 )
 
@@ -85,6 +87,36 @@ func TestExpired(t *testing.T) {
 	w.await("west stays expired", func() bool { return w.cluster("west").Expired && remote() == 0 })
 	w.edit("west", "apps.yaml", "nodeNaem:", "nodeName:")
 	w.await("west is back", func() bool { return !w.cluster("west").Expired && remote() == 1 })
+}
+
+// TestExpiredExports: what a cluster exported counts for as long as the cluster does.
+func TestExpiredExports(t *testing.T) {
+	w := newWorld(t)
+	w.config.KeepStale = time.Nanosecond
+	export := "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\nmetadata: {name: reviews, namespace: app, creationTimestamp: %q}\n"
+	w.write("east", "export.yaml", fmt.Sprintf(export, "2026-02-01T00:00:00Z"))
+	w.write("west", "export.yaml", fmt.Sprintf(export, "2026-01-01T00:00:00Z"))
+	w.edit("west", "apps.yaml", "{name: http, port: 80", "{name: http, port: 81")
+	w.serve()
+	conflicts := func() string {
+		var all []string
+		for _, e := range w.server.Status().Exports {
+			for _, c := range e.Conditions {
+				if c.Type == mcs.Conflict {
+					all = append(all, e.Cluster+" "+c.Reason)
+				}
+			}
+		}
+		return strings.Join(all, ", ")
+	}
+	const both = "east PortConflict, west PortConflict"
+	w.await(both, func() bool { return conflicts() == both })
+	w.edit("west", "apps.yaml", "nodeName:", "nodeNaem:")
+	w.await("no conflict with what is gone", func() bool { return conflicts() == "east NoConflicts" })
+	w.edit("east", "apps.yaml", "10.1.0.12", "10.1.0.99")
+	w.await("west is still away", func() bool { return w.cluster("west").Expired && conflicts() == "east NoConflicts" })
+	w.edit("west", "apps.yaml", "nodeNaem:", "nodeName:")
+	w.await("west is back", func() bool { return conflicts() == both })
 }
 
 // A status without anything to tell has empty lists, not null.
