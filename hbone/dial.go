@@ -158,12 +158,23 @@ func (tn *tunnel) secure(ctx context.Context, hops []Hop, raw net.Conn) (net.Con
 	}
 	tn.path[tn.hop].TLS = state
 	tn.setLifetime(creds, state)
+	if err := tn.retiredAlready(time.Now()); err != nil {
+		return nil, hopError(hops, tn.hop, PhaseTLS, "", err)
+	}
+	return nc, nil
+}
+
+// retiredAlready says why a tunnel is not even to begin.
+func (tn *tunnel) retiredAlready(now time.Time) error {
 	select {
 	case <-tn.cut:
-		return nil, hopError(hops, tn.hop, PhaseTLS, "", ErrRevoked)
+		return ErrRevoked
 	default:
-		return nc, nil
 	}
+	if tn.expired(now) {
+		return ErrExpired
+	}
+	return nil
 }
 
 func handshake(ctx context.Context, creds Credentials, nc net.Conn) (*h2.TLSConn, error) {

@@ -35,6 +35,9 @@ var (
 // ErrRevoked is why a tunnel ended when its Credentials cut it.
 var ErrRevoked = errors.New("hbone: the credentials of the tunnel were revoked")
 
+// ErrExpired is why a tunnel was not made whose Credentials drain it already.
+var ErrExpired = errors.New("hbone: the credentials of the tunnel have expired")
+
 // ErrClosed is returned after Close or Shutdown of a Transport or Server. It
 // is a net.ErrClosed.
 var ErrClosed = fmt.Errorf("hbone: %w", net.ErrClosed)

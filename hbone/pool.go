@@ -259,7 +259,7 @@ func (g *group) wantDials() int {
 		return 1
 	}
 	for _, tn := range g.tunnels {
-		if !tn.settled || tn.conn.Err() != nil { // or has ended, and its watch will say what follows
+		if !tn.settled || tn.useless() {
 			return 0
 		}
 	}

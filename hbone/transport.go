@@ -34,7 +34,7 @@ type Transport struct {
 
 	// MaxStreamsPerTunnel is how many streams a tunnel carries before another
 	// one is made. If the peer allows fewer, that counts.
-	// If zero, the default of 100 is used.
+	// If zero, the default of 100 is used. If negative, only what the peer allows counts.
 	MaxStreamsPerTunnel int
 
 	// MaxTunnels bounds the tunnels that may stand in for each other; further
@@ -169,7 +169,12 @@ func (t *Transport) tunnels() *pool {
 
 const defaultPhaseTimeout = 10 * time.Second
 
-func (t *Transport) maxStreams() int { return orDefault(t.MaxStreamsPerTunnel, 100) }
+func (t *Transport) maxStreams() int {
+	if t.MaxStreamsPerTunnel < 0 {
+		return 1 << 30 // as many as there are stream IDs (RFC 9113 §5.1.1)
+	}
+	return orDefault(t.MaxStreamsPerTunnel, 100)
+}
 
 func (t *Transport) idleTimeout() time.Duration  { return orDefault(t.IdleTimeout, 5*time.Minute) }
 func (t *Transport) maxTunnelAge() time.Duration { return orDefault(t.MaxTunnelAge, 30*time.Minute) }

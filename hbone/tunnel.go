@@ -51,11 +51,20 @@ type tunnel struct {
 // room reports whether one more stream fits. What the peer allows counts, and
 // that is none while it drains.
 func (tn *tunnel) room(now time.Time) bool {
-	if tn.retired != "" || tn.doubted || !tn.drain.IsZero() && !now.Before(tn.drain) {
+	if tn.retired != "" || tn.doubted || tn.expired(now) {
 		return false
 	}
 	available := tn.conn.Available()
 	return available > 0 && tn.active < min(tn.pool.t.maxStreams(), available+tn.conn.Streams())
+}
+
+// expired reports whether tn is to be drained by now.
+func (tn *tunnel) expired(now time.Time) bool { return !tn.drain.IsZero() && !now.Before(tn.drain) }
+
+// useless reports whether tn takes no stream although it carries none, or has ended. More tunnels would be no better:
+// the peer takes none for now (RFC 9113 §6.5.2), or watch is about to say what follows.
+func (tn *tunnel) useless() bool {
+	return tn.conn.Err() != nil || tn.active == 0 && !tn.doubted && tn.conn.Available() <= 0
 }
 
 // old reports whether something younger should take over. A tunnel through one
@@ -285,7 +294,7 @@ func (p *pool) review(tn *tunnel) (next time.Duration, why RetireReason, over bo
 	defer p.mu.Unlock()
 	now := time.Now()
 	idle := p.t.idleTimeout()
-	if !tn.drain.IsZero() && !now.Before(tn.drain) {
+	if tn.expired(now) {
 		tn.retireLocked(RetireDrain)
 	}
 	if tn.active == 0 && idle > 0 && now.Sub(tn.idleFrom) >= idle {

@@ -1,0 +1,134 @@
+package hbone_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/eastwest-mesh/eastwest/hbone"
+)
+
+// Tunnels that can be made but take no stream: dialling more of them helps nobody.
+
+// TestExpiredCredentialsMakeNoTunnels: a tunnel that has to be drained as soon as it stands is a dial that failed.
+func TestExpiredCredentialsMakeNoTunnels(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, echo)
+		w.net.SetLatency("client", "pod-1", time.Millisecond)
+		tr := w.transport()
+		path := w.oneHop()
+		creds := w.client(podID)
+		creds.DrainAt(time.Now())
+		path.Hops[0].TLS = creds
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err := tr.Dial(ctx, path)
+		if wantHop(t, err, 0, hbone.PhaseTLS); !errors.Is(err, hbone.ErrExpired) {
+			t.Errorf("dial: %v, want ErrExpired", err)
+		}
+		if got := tr.Stats().Hops[0].Dials; got != 1 {
+			t.Errorf("%d dials, want 1", got)
+		}
+		creds.DrainAt(time.Time{})
+		time.Sleep(time.Second) // the backoff
+		mustDial(t, tr, path).Close()
+	})
+}
+
+// TestPeerThatTakesNoStreams: a limit of no streams is not a full tunnel.
+func TestPeerThatTakesNoStreams(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		l, err := w.net.Listen(podAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		w.net.SetLatency("pod-1", "client", time.Millisecond)
+		open := make(chan struct{})
+		go func() {
+			for {
+				nc, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go closedFor(open, tls.Server(nc, w.ca.ServerConfig(w.ca.Issue(podID))))
+			}
+		}()
+		tr := w.transport()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err = tr.Dial(ctx, w.oneHop())
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("dial: %v, want context.DeadlineExceeded", err)
+		}
+		_, err = tr.Dial(ctx, w.oneHop())
+		wantHop(t, err, 0, hbone.PhaseWait)
+		if got := tr.Stats().Hops[0].Dials; got != 1 {
+			t.Errorf("%d dials, want 1", got)
+		}
+		time.AfterFunc(time.Second, func() { close(open) })
+		mustDial(t, tr, w.oneHop()).Close()
+	})
+}
+
+// closedFor is a server that takes no streams until open is closed, and refuses those that come.
+func closedFor(open <-chan struct{}, nc net.Conn) {
+	defer nc.Close()
+	fr := http2.NewFramer(nc, nc)
+	limit := http2.Setting{ID: http2.SettingMaxConcurrentStreams}
+	if _, err := io.ReadFull(nc, make([]byte, len(http2.ClientPreface))); err != nil || fr.WriteSettings(limit) != nil {
+		return
+	}
+	go func() {
+		<-open
+		limit.Val = 1
+		_ = fr.WriteSettings(limit)
+	}()
+	for {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch f := f.(type) {
+		case *http2.HeadersFrame:
+			select {
+			case <-open:
+				// ":status: 200", from the static table (RFC 7541 appendix A).
+				_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: []byte{0x88}, EndHeaders: true})
+			default:
+				_ = fr.WriteRSTStream(f.StreamID, http2.ErrCodeRefusedStream)
+			}
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				_ = fr.WriteSettingsAck()
+			}
+		}
+	}
+}
+
+// TestNegativeMaxStreams: as with the other limits, negative is none but the peer's.
+func TestNegativeMaxStreams(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.podWithLimit(podAddr, 150, hold)
+		w.net.SetLatency("client", "pod-1", time.Millisecond)
+		tr := w.transport()
+		tr.MaxStreamsPerTunnel = -1
+		tr.MaxTunnels = 50 // lest a mistake never end
+		conns, errs := herd(tr, w.oneHop(), 300)
+		if len(errs) > 0 {
+			t.Fatalf("%d dials failed, the first: %v", len(errs), errs[0])
+		}
+		if got := tr.Stats().Tunnels; got > 3 {
+			t.Errorf("%d tunnels for 300 streams at 150 each", got)
+		}
+		for _, c := range conns {
+			c.Close()
+		}
+	})
+}
