@@ -26,7 +26,8 @@ type Credentials interface {
 
 	// Key names the local identity and the accepted peers. Tunnels are shared
 	// between dials with equal keys, so different sets of either must have
-	// different keys, and the order of a set should not matter.
+	// different keys, and the order of a set should not matter. Key may change, as when the
+	// identity of a source does: later dials then use tunnels of their own.
 	Key() string
 
 	// Retire is asked once about each connection, after its handshake. From
@@ -48,7 +49,7 @@ type Plaintext struct{}
 // Config returns nil: there is no TLS.
 func (Plaintext) Config(context.Context) (*tls.Config, error) { return nil, nil }
 
-// Key returns a key that no TLS credentials should have.
+// Key returns a key; tunnels are not shared with other credentials that have the same.
 func (Plaintext) Key() string { return "plaintext" }
 
 // Retire returns never.

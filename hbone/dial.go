@@ -12,24 +12,24 @@ import (
 	"github.com/eastwest-mesh/eastwest/internal/h2"
 )
 
-// makeTunnel makes a tunnel to the last hop of g: reach it, do the handshake,
-// start HTTP/2. If unwanted is set, it is asked about the backend as soon as
-// that is known.
-func (p *pool) makeTunnel(g *group, unwanted func(Backend) bool) (*tunnel, error) {
+// makeTunnel makes a tunnel to the last of hops, which is where those of g end: reach it, do the
+// handshake, start HTTP/2. If unwanted is set, it is asked about the backend as soon as
+// that is known. The tunnel keeps hops.
+func (p *pool) makeTunnel(g *group, hops []Hop, unwanted func(Backend) bool) (*tunnel, error) {
 	began := time.Now()
 	tn := &tunnel{
 		pool:  p,
 		group: g,
-		hop:   g.depth(),
+		hops:  hops,
+		hop:   g.depth,
 		wake:  make(chan struct{}, 1),
 		gone:  make(chan struct{}),
+
+		carriers: make(map[*h2.Stream]struct{}),
 	}
 	p.number(tn)
 	p.t.Trace.dial(tn)
-	if err := tn.make(p.ctx, g.hops, unwanted); err != nil {
-		p.mu.Lock()
-		tn.leaveCarrier()
-		p.mu.Unlock()
+	if err := tn.make(p.ctx, hops, unwanted); err != nil {
 		if !errors.Is(err, ErrDuplicateBackend) {
 			p.count(tn.hop, func(s *HopStats) { s.Failures++ })
 			p.debug("tunnel failed", tn, "error", err)
@@ -98,7 +98,7 @@ func (tn *tunnel) reach(ctx context.Context, hops []Hop) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	tn.carriedBy(carrier.tunnel)
+	tn.carriedBy(carrier)
 	tn.known = backendOfHeader(carrier.Header())
 	tn.path = append(carrier.Hops(), HopState{Address: before.Authority})
 	return carrier, nil
@@ -111,11 +111,13 @@ func (tn *tunnel) spread() int {
 	return tn.group.spread
 }
 
-func (tn *tunnel) carriedBy(outer *tunnel) {
+func (tn *tunnel) carriedBy(carrier *Conn) {
 	tn.pool.mu.Lock()
 	defer tn.pool.mu.Unlock()
-	tn.outer = outer
-	outer.carries++
+	tn.outer = carrier.tunnel
+	if carrier.stream.Context().Err() == nil { // or else streamEnded may not come any more
+		tn.outer.carriers[carrier.stream] = struct{}{}
+	}
 }
 
 func (t *Transport) dialTCP(ctx context.Context, hops []Hop) (net.Conn, error) {
@@ -158,20 +160,25 @@ func (tn *tunnel) secure(ctx context.Context, hops []Hop, raw net.Conn) (net.Con
 	}
 	tn.path[tn.hop].TLS = state
 	tn.setLifetime(creds, state)
-	if err := tn.retiredAlready(time.Now()); err != nil {
+	if err := tn.unfit(time.Now()); err != nil {
 		return nil, hopError(hops, tn.hop, PhaseTLS, "", err)
 	}
 	return nc, nil
 }
 
-// retiredAlready says why a tunnel is not even to begin.
-func (tn *tunnel) retiredAlready(now time.Time) error {
+// unfit says why a tunnel is not even to begin, if it is not.
+func (tn *tunnel) unfit(now time.Time) error {
 	select {
 	case <-tn.cut:
 		return ErrRevoked
 	default:
 	}
-	if tn.expired(now) {
+	switch {
+	case string(appendTunnelKey(nil, tn.hops, tn.hop)) != tn.group.key:
+		return errOutdated
+	case tn.outer != nil && tn.outer.expired(now): // another one will carry the next
+		return errOutdated
+	case tn.expired(now):
 		return ErrExpired
 	}
 	return nil

@@ -26,6 +26,7 @@ var (
 	ErrTLSVersion            = errors.New("TLS below 1.3")
 	ErrALPN                  = errors.New(`the ALPN protocol is not "h2"`)
 
+	errOutdated         = errors.New("the identity, or what leads here, changed while the tunnel was made")
 	errEmpty            = errors.New("empty")
 	errInnerAddress     = errors.New("only the first hop is dialled; an inner hop has no address")
 	errLastTunnelHeader = errors.New("the last hop carries no tunnel; use Path.StreamHeader")
@@ -133,6 +134,9 @@ func (e *HopError) Retryable() bool {
 	}
 	if config := (*ConfigError)(nil); errors.As(e.Err, &config) {
 		return false
+	}
+	if errors.Is(e.Err, ErrExpired) || errors.Is(e.Err, errOutdated) { // new credentials may be there already
+		return true
 	}
 	if status := (*StatusError)(nil); errors.As(e.Err, &status) {
 		return status.Retryable()

@@ -88,7 +88,7 @@ func closedFor(open <-chan struct{}, nc net.Conn) {
 	go func() {
 		<-open
 		limit.Val = 1
-		_ = fr.WriteSettings(limit)
+		_ = http2.NewFramer(nc, nil).WriteSettings(limit)
 	}()
 	for {
 		f, err := fr.ReadFrame()

@@ -17,6 +17,9 @@ import (
 func appendTunnelKey(b []byte, hops []Hop, last int) []byte {
 	b = appendPart(b, hops[0].Address)
 	for i, hop := range hops[:last+1] {
+		if isPlaintext(hop.TLS) {
+			b = append(b, "plain "...) // whatever keys others have
+		}
 		b = appendPart(b, hop.TLS.Key())
 		if i < last {
 			b = appendPart(b, hop.Authority)

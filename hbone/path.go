@@ -1,6 +1,9 @@
 package hbone
 
-import "net/http"
+import (
+	"net/http"
+	"slices"
+)
 
 // A Path is the way to a destination: one HBONE server after the other. One
 // hop is plain HBONE. Two hops are double HBONE, through the gateway of
@@ -48,6 +51,15 @@ type Hop struct {
 	// of one connection belongs in Path.StreamHeader. On the last hop it must
 	// be empty.
 	TunnelHeader http.Header
+}
+
+// cloneHops copies hops for use after the Dial that they came with.
+func cloneHops(hops []Hop) []Hop {
+	hops = slices.Clone(hops)
+	for i := range hops {
+		hops[i].TunnelHeader = hops[i].TunnelHeader.Clone()
+	}
+	return hops
 }
 
 const defaultSpread = 4

@@ -51,9 +51,10 @@ func newPool(t *Transport) *pool {
 type group struct {
 	pool    *pool
 	key     string
-	hops    []Hop // the prefix, up to the hop that the tunnels end at
-	spread  int
+	depth   int       // index of the hop that the tunnels end at
+	spread  int       // of the latest dial
 	tunnels []*tunnel // that take new streams
+	added   int       // tunnels, ever
 	waiters []*waiter // first come, first served
 	dials   int       // under way for waiters
 
@@ -71,7 +72,11 @@ type group struct {
 }
 
 // A waiter gets exactly one grant, unless it leaves first.
-type waiter struct{ grant chan grant }
+type waiter struct {
+	hops  []Hop // its caller's: good while it waits
+	added int   // tunnels that the group had had when it came
+	grant chan grant
+}
 
 type grant struct {
 	tunnel *tunnel // with a stream reserved
@@ -93,6 +98,9 @@ const (
 func (p *pool) connect(ctx context.Context, hops []Hop, header http.Header, spread int) (*Conn, error) {
 	for attempt := 1; ; attempt++ {
 		tn, reused, err := p.acquire(ctx, hops, spread)
+		if errors.Is(err, errOutdated) && attempt < maxAttempts {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -112,32 +120,44 @@ func (p *pool) connect(ctx context.Context, hops []Hop, header http.Header, spre
 
 // acquire returns a tunnel to the last of hops, with a stream reserved in it.
 func (p *pool) acquire(ctx context.Context, hops []Hop, spread int) (tn *tunnel, reused bool, err error) {
+	if ctx.Err() != nil {
+		return nil, false, waitError(ctx, hops)
+	}
+	var space [512]byte // for most keys, so that finding a group allocates nothing
+	key := appendTunnelKey(space[:0], hops, len(hops)-1)
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
 		return nil, false, ErrClosed
 	}
-	g := p.group(hops)
+	g := p.group(key, len(hops)-1)
 	g.spread = spread
 	if len(g.waiters) == 0 {
 		if tn := g.take(); tn != nil {
-			g.growIfWanted()
+			g.growIfWanted(hops)
 			p.mu.Unlock()
 			return tn, true, nil
 		}
 	}
-	w := &waiter{grant: make(chan grant, 1)}
+	w := &waiter{hops: hops, added: g.added, grant: make(chan grant, 1)}
 	g.waiters = append(g.waiters, w)
 	g.settle()
 	p.mu.Unlock()
 	select {
 	case got := <-w.grant:
-		return got.tunnel, false, got.err
+		if got.err != nil {
+			return nil, false, got.err
+		}
+		return got.tunnel, got.tunnel.nth <= w.added, nil
 	case <-ctx.Done():
 		p.leave(g, w)
-		last := len(hops) - 1
-		return nil, false, hopError(hops, last, PhaseWait, "", ended(ctx, ctx.Err()))
+		return nil, false, waitError(ctx, hops)
 	}
+}
+
+// waitError is for who did not get as far as to a tunnel.
+func waitError(ctx context.Context, hops []Hop) *HopError {
+	return hopError(hops, len(hops)-1, PhaseWait, "", ended(ctx, ctx.Err()))
 }
 
 // leave takes w out of the queue. A grant that came in the same moment is
@@ -156,19 +176,14 @@ func (p *pool) leave(g *group, w *waiter) {
 	g.forgetIfEmpty()
 }
 
-func (p *pool) group(hops []Hop) *group {
-	var space [512]byte // for most keys, so that finding a group allocates nothing
-	key := appendTunnelKey(space[:0], hops, len(hops)-1)
+func (p *pool) group(key []byte, depth int) *group {
 	g := p.groups[string(key)]
 	if g == nil {
-		g = &group{pool: p, key: string(key), hops: slices.Clone(hops), backends: make(map[string]*backend)}
+		g = &group{pool: p, key: string(key), depth: depth, backends: make(map[string]*backend)}
 		p.groups[g.key] = g
 	}
 	return g
 }
-
-// depth is the index of the hop that the tunnels of g end at.
-func (g *group) depth() int { return len(g.hops) - 1 }
 
 // take reserves a stream in the tunnel that is best for it, if one has room.
 func (g *group) take() *tunnel {
@@ -233,7 +248,8 @@ func (g *group) settle() {
 	g.forgetIfEmpty()
 }
 
-// dial starts what dials the waiters need.
+// dial starts what dials the waiters need, by the way and with the credentials of the one that came last: those of
+// others with the same key may be out of date.
 func (g *group) dial() {
 	p := g.pool
 	if p.closed {
@@ -246,8 +262,8 @@ func (g *group) dial() {
 	}
 	for g.dials < g.wantDials() && g.mayAdd() {
 		g.dials++
-		p.tasks.Add(1)
-		go p.dial(g)
+		hops := cloneHops(g.waiters[len(g.waiters)-1].hops)
+		p.tasks.Go(func() { p.dial(g, hops) })
 	}
 }
 
@@ -268,15 +284,18 @@ func (g *group) wantDials() int {
 }
 
 func (g *group) mayAdd() bool {
+	tunnels := len(g.tunnels) + g.dials
+	if g.growing {
+		tunnels++
+	}
 	limit := g.pool.t.MaxTunnels
-	return limit <= 0 || len(g.tunnels)+g.dials < limit
+	return limit <= 0 || tunnels < limit
 }
 
 // dial makes a tunnel for the waiters of g. The last dial to fail fails them
 // all: they waited for the same thing.
-func (p *pool) dial(g *group) {
-	defer p.tasks.Done()
-	tn, err := p.makeTunnel(g, nil)
+func (p *pool) dial(g *group, hops []Hop) {
+	tn, err := p.makeTunnel(g, hops, nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g.dials--
@@ -292,10 +311,10 @@ func (p *pool) dial(g *group) {
 }
 
 // failed starts or prolongs the pause in which nothing is dialled. A mistake
-// in the configuration costs nothing to find again.
+// in the configuration costs nothing to find again, and what was outdated goes another way at once.
 func (g *group) failed(err error) {
 	limit := g.pool.t.maxBackoff()
-	if limit < 0 || errors.As(err, new(*ConfigError)) {
+	if limit < 0 || errors.As(err, new(*ConfigError)) || errors.Is(err, errOutdated) {
 		return
 	}
 	pause := min(firstBackoff<<min(g.failures, 20), limit)
@@ -361,7 +380,7 @@ func (p *pool) snapshot() Stats {
 	for tn := range p.tunnels {
 		s.Hops[tn.hop].Tunnels++
 		s.Hops[tn.hop].Streams += tn.active
-		s.Streams += tn.active - tn.carries
+		s.Streams += tn.active - len(tn.carriers)
 	}
 	return s
 }

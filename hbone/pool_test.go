@@ -2,6 +2,7 @@ package hbone_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -212,5 +213,82 @@ func TestMaxTunnelsMakesDialsWait(t *testing.T) {
 		if got := tr.Stats().Hops[0].Dials; got != 1 {
 			t.Errorf("%d dials, want 1", got)
 		}
+	})
+}
+
+// TestMaxTunnelsHoldsWhileSpreading: a tunnel that is made to spread counts before it stands.
+func TestMaxTunnelsHoldsWhileSpreading(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.gateway(map[string][]string{reviews: w.backends(3)})
+		w.net.SetLatency("gateway", "client", 10*time.Millisecond)
+		tr := w.transport()
+		tr.MaxStreamsPerTunnel, tr.MaxTunnels = 2, 2
+		path := w.twoHops(reviews)
+		path.Spread = 3
+		defer mustDial(t, tr, path).Close()
+		conns, errs := herd(tr, path, 3) // the first fills the tunnel and has a second one made
+		if len(errs) > 0 {
+			t.Fatal(errs[0])
+		}
+		for _, c := range conns {
+			defer c.Close()
+		}
+		time.Sleep(time.Second)
+		if got := tr.Stats().Hops[1].Tunnels; got != 2 {
+			t.Errorf("%d inner tunnels, want at most 2", got)
+		}
+	})
+}
+
+// TestWaiterIsToldOfReuse: a tunnel was there also for a dial that had to wait for room in it.
+func TestWaiterIsToldOfReuse(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, hold)
+		tr := w.transport()
+		reused := 0
+		tr.Trace = &hbone.Trace{TunnelReused: func(hbone.TunnelInfo) { reused++ }}
+		tr.MaxStreamsPerTunnel, tr.MaxTunnels = 1, 1
+		first := mustDial(t, tr, w.oneHop())
+		time.AfterFunc(time.Second, func() { first.Close() })
+		second := mustDial(t, tr, w.oneHop())
+		defer second.Close()
+		if !second.Hops()[0].Reused || reused != 1 {
+			t.Errorf("Reused = %v, TunnelReused called %d times; want true, once", second.Hops()[0].Reused, reused)
+		}
+	})
+}
+
+// TestNobodyDialsForNobody: a context that has ended starts nothing.
+func TestNobodyDialsForNobody(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, echo)
+		tr := w.transport()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_, err := tr.Dial(ctx, w.oneHop())
+		if wantHop(t, err, 0, hbone.PhaseWait); !errors.Is(err, context.Canceled) {
+			t.Errorf("dial: %v, want context.Canceled", err)
+		}
+		synctest.Wait()
+		if s := tr.Stats(); s.Tunnels != 0 || len(s.Hops) != 0 {
+			t.Errorf("stats = %+v, want no dial", s)
+		}
+	})
+}
+
+// TestCarriersAreNotCounted: at no moment are there more inner tunnels than streams that carry them.
+func TestCarriersAreNotCounted(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, echo)
+		w.gateway(map[string][]string{reviews: {podAddr}})
+		tr := w.transport()
+		tr.Trace = &hbone.Trace{StreamClosed: func(i hbone.TunnelInfo, _ *hbone.Conn, _ hbone.StreamEnd) {
+			if s := tr.Stats(); s.Streams != 0 {
+				t.Errorf("hop %d: %+v, want no streams", i.Hop, s)
+			}
+		}}
+		mustDial(t, tr, w.twoHops(reviews)).Close()
+		synctest.Wait()
+		tr.CloseIdle()
 	})
 }

@@ -28,14 +28,14 @@ const (
 // growIfWanted starts one tunnel in the background: because the path spreads
 // over more backends than it has, or because all it has are old. A dial
 // triggers it and does not wait for it, so unused paths cost nothing.
-func (g *group) growIfWanted() {
+func (g *group) growIfWanted(hops []Hop) {
 	now := time.Now()
 	if g.growing || g.pool.closed || now.Before(g.nextGrow) {
 		return
 	}
 	g.retireOld(now)
 	want := 1
-	if g.depth() > 0 {
+	if g.depth > 0 {
 		want = g.spread
 	}
 	limit := 2 * want // where two of them turned out to lead to one backend
@@ -46,8 +46,8 @@ func (g *group) growIfWanted() {
 		return
 	}
 	g.growing = true
-	g.pool.tasks.Add(1)
-	go g.pool.grow(g)
+	hops = cloneHops(hops)
+	g.pool.tasks.Go(func() { g.pool.grow(g, hops) })
 }
 
 // young counts the tunnels that are not old, and the backends they lead to.
@@ -83,9 +83,8 @@ func (g *group) retireOld(now time.Time) {
 
 // grow makes one tunnel, to a new backend if it can be found within the
 // budget, and sets when to look for the next.
-func (p *pool) grow(g *group) {
-	defer p.tasks.Done()
-	tn, err := p.search(g)
+func (p *pool) grow(g *group, hops []Hop) {
+	tn, err := p.search(g, hops)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g.growing = false
@@ -101,7 +100,7 @@ func (p *pool) grow(g *group) {
 
 // search makes a tunnel to a backend that has none. Which one it is, the gateway decides
 // anew for each outer stream.
-func (p *pool) search(g *group) (*tunnel, error) {
+func (p *pool) search(g *group, hops []Hop) (*tunnel, error) {
 	blind := 0
 	unwanted := func(b Backend) bool {
 		if !p.leadsTo(g, b) {
@@ -114,7 +113,7 @@ func (p *pool) search(g *group) (*tunnel, error) {
 		return blind <= maxBlindRerolls
 	}
 	for rolls := p.rolls(g); ; rolls-- {
-		tn, err := p.makeTunnel(g, unwanted)
+		tn, err := p.makeTunnel(g, hops, unwanted)
 		if rolls == 1 || !errors.Is(err, ErrDuplicateBackend) {
 			return tn, err
 		}

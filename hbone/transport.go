@@ -33,7 +33,7 @@ type Transport struct {
 	ConnectTimeout time.Duration
 
 	// MaxStreamsPerTunnel is how many streams a tunnel carries before another
-	// one is made. If the peer allows fewer, that counts.
+	// one is made. If the peer allows fewer, that counts; while it allows none, dials wait.
 	// If zero, the default of 100 is used. If negative, only what the peer allows counts.
 	MaxStreamsPerTunnel int
 
@@ -75,7 +75,7 @@ type Transport struct {
 //
 // When ctx ends, Dial returns; the stream that it returned is not bound to
 // ctx. A tunnel that others may use goes on being made. Errors are
-// *ConfigError, or *HopError with the hop and phase that failed.
+// *ConfigError, *HopError with the hop and phase that failed, or ErrClosed.
 func (t *Transport) Dial(ctx context.Context, p Path) (*Conn, error) {
 	if err := p.check(); err != nil {
 		return nil, err

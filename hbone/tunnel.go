@@ -23,7 +23,9 @@ type tunnel struct {
 	id    uint64
 	pool  *pool
 	group *group
-	hop   int
+	hops  []Hop // the way to its end, as whoever had it made said
+	hop   int   // index of the last
+	nth   int   // of its group's
 	conn  *h2.Conn
 	path  []HopState // of the hops up to this one; the last lacks what a CONNECT adds
 	outer *tunnel    // the one that carries it; nil on the first hop
@@ -36,8 +38,8 @@ type tunnel struct {
 	announced bool // Trace.TunnelRetired was told; watch's
 
 	// Guarded by pool.mu.
-	active   int // streams, open or reserved
-	carries  int // those of them that carry a tunnel, or are to
+	active   int                     // streams, open or reserved
+	carriers map[*h2.Stream]struct{} // those of them that carry a tunnel
 	lastPick uint64
 	idleFrom time.Time
 	settled  bool // the peer's settings came, or a CONNECT came to something: its room is known
@@ -64,7 +66,10 @@ func (tn *tunnel) expired(now time.Time) bool { return !tn.drain.IsZero() && !no
 // useless reports whether tn takes no stream although it carries none, or has ended. More tunnels would be no better:
 // the peer takes none for now (RFC 9113 §6.5.2), or watch is about to say what follows.
 func (tn *tunnel) useless() bool {
-	return tn.conn.Err() != nil || tn.active == 0 && !tn.doubted && tn.conn.Available() <= 0
+	if tn.conn.Err() != nil {
+		return true
+	}
+	return tn.active == 0 && !tn.doubted && !tn.conn.Draining() && tn.conn.Available() <= 0
 }
 
 // old reports whether something younger should take over. A tunnel through one
@@ -108,7 +113,12 @@ func (tn *tunnel) ended(ctx context.Context, err error) error {
 }
 
 // streamEnded is called by the engine.
-func (tn *tunnel) streamEnded(*h2.Stream) { tn.release() }
+func (tn *tunnel) streamEnded(s *h2.Stream) {
+	tn.pool.mu.Lock()
+	defer tn.pool.mu.Unlock()
+	delete(tn.carriers, s)
+	tn.releaseLocked()
+}
 
 // doubt keeps new streams away from a tunnel whose peer did not answer a CONNECT, until a PING shows that it
 // is alive, and only what it connects to was slow. The keepalive takes longer to find that it is not.
@@ -170,7 +180,7 @@ func (tn *tunnel) broken() *tunnel {
 }
 
 func (tn *tunnel) hopError(phase Phase, authority string, err error) *HopError {
-	return hopError(tn.group.hops, tn.hop, phase, authority, err)
+	return hopError(tn.hops, tn.hop, phase, authority, err)
 }
 
 // release gives back a stream.
@@ -191,13 +201,6 @@ func (tn *tunnel) releaseLocked() {
 	tn.group.settle()
 }
 
-// leaveCarrier notes that tn is no longer in a stream of the outer tunnel.
-func (tn *tunnel) leaveCarrier() {
-	if tn.outer != nil {
-		tn.outer.carries--
-	}
-}
-
 // isGoodbye reports whether the peer ended the tunnel in good order.
 func isGoodbye(err error) bool {
 	conn := (*h2.ConnError)(nil)
@@ -215,6 +218,8 @@ func (tn *tunnel) look() {
 // add takes a new tunnel into its group and starts its watch.
 func (g *group) add(tn *tunnel) {
 	p := g.pool
+	g.added++
+	tn.nth = g.added
 	tn.path[tn.hop].Tunnel = tn.id
 	tn.idleFrom = time.Now()
 	tn.backend = g.backendOf(tn.known)
@@ -224,8 +229,7 @@ func (g *group) add(tn *tunnel) {
 	if p.closed {
 		tn.retireLocked(RetireClosing)
 	}
-	p.tasks.Add(1)
-	go tn.watch()
+	p.tasks.Go(tn.watch)
 }
 
 func (tn *tunnel) retire(why RetireReason) {
@@ -249,7 +253,6 @@ func (tn *tunnel) retireLocked(why RetireReason) {
 
 // watch waits for the end of the tunnel, and brings it about when it is time.
 func (tn *tunnel) watch() {
-	defer tn.pool.tasks.Done()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -335,7 +338,6 @@ func (tn *tunnel) finish() {
 	}
 	tn.retireLocked(RetireGoAway)
 	why := tn.retired
-	tn.leaveCarrier()
 	delete(p.tunnels, tn)
 	if len(p.tunnels) == 0 && p.drained != nil {
 		close(p.drained)
@@ -351,7 +353,7 @@ func (tn *tunnel) finish() {
 func (tn *tunnel) info() TunnelInfo {
 	tn.pool.mu.Lock()
 	defer tn.pool.mu.Unlock()
-	return TunnelInfo{ID: tn.id, Hop: tn.hop, Address: hopAddress(tn.group.hops, tn.hop), Backend: tn.known}
+	return TunnelInfo{ID: tn.id, Hop: tn.hop, Address: hopAddress(tn.hops, tn.hop), Backend: tn.known}
 }
 
 // backendKnown returns what was told of the backend.
