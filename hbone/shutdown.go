@@ -59,27 +59,34 @@ func (p *pool) close() {
 	p.tasks.Wait()
 }
 
-// closeIdle waits for each tunnel that it closes, as that may make the one
-// that carried it idle.
+// closeIdle waits for the tunnels to one hop before it looks at those to the hop before: their end may make the
+// ones that carried them idle.
 func (p *pool) closeIdle() {
-	p.mu.Lock()
-	tunnels := p.innermostFirst()
-	p.mu.Unlock()
-	for _, tn := range tunnels {
-		if p.retireIfIdle(tn) {
+	for hop := p.hops() - 1; hop >= 0; hop-- {
+		for _, tn := range p.retireIdle(hop) {
 			<-tn.gone
 		}
 	}
 }
 
-func (p *pool) retireIfIdle(tn *tunnel) bool {
+// hops is how many hops there were on a path, at most.
+func (p *pool) hops() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if tn.active > 0 {
-		return false
+	return len(p.stats)
+}
+
+func (p *pool) retireIdle(hop int) []*tunnel {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var idle []*tunnel
+	for tn := range p.tunnels {
+		if tn.hop == hop && tn.active == 0 {
+			tn.retireLocked(RetireIdle)
+			idle = append(idle, tn)
+		}
 	}
-	tn.retireLocked(RetireIdle)
-	return true
+	return idle
 }
 
 func (p *pool) innermostFirst() []*tunnel {

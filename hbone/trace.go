@@ -55,7 +55,7 @@ type RetireReason string
 
 // The reasons to retire a tunnel.
 const (
-	RetireIdle    RetireReason = "idle"    // unused for IdleTimeout, or CloseIdle
+	RetireIdle    RetireReason = "idle"    // unused: for IdleTimeout, for a second if what carries it has to end, or CloseIdle
 	RetireAge     RetireReason = "age"     // older than MaxTunnelAge, and a younger one is there
 	RetireDrain   RetireReason = "drain"   // Credentials.Retire: the certificates' time is over
 	RetireRevoked RetireReason = "revoked" // Credentials.Retire: it was cut

@@ -76,12 +76,27 @@ func (tn *tunnel) useless() bool {
 // that has to end is old; through one that is only old itself, it stays until its own time: else
 // all that it carries would be replaced at once.
 func (tn *tunnel) old(now time.Time) bool {
+	return tn.stranded() || !tn.ages.IsZero() && !now.Before(tn.ages)
+}
+
+// stranded reports whether a tunnel on the way has to end.
+func (tn *tunnel) stranded() bool {
 	for t := tn.outer; t != nil; t = t.outer {
 		if t.retired != "" && t.retired != RetireAge {
 			return true
 		}
 	}
-	return !tn.ages.IsZero() && !now.Before(tn.ages)
+	return false
+}
+
+// within reports whether tn runs inside of another tunnel.
+func (tn *tunnel) within(other *tunnel) bool {
+	for t := tn.outer; t != nil; t = t.outer {
+		if t == other {
+			return true
+		}
+	}
+	return false
 }
 
 // open sends the CONNECT for which a stream was reserved. The reservation ends with the
@@ -248,7 +263,19 @@ func (tn *tunnel) retireLocked(why RetireReason) {
 	g.tunnels = slices.DeleteFunc(g.tunnels, func(other *tunnel) bool { return other == tn })
 	g.dropBackend(tn.backend)
 	tn.look()
+	if len(tn.carriers) > 0 {
+		tn.lookWithin()
+	}
 	g.settle()
+}
+
+// lookWithin makes the watches of all tunnels within tn think again.
+func (tn *tunnel) lookWithin() {
+	for other := range tn.pool.tunnels {
+		if other.within(tn) {
+			other.look()
+		}
+	}
 }
 
 // watch waits for the end of the tunnel, and brings it about when it is time.
@@ -296,7 +323,7 @@ func (p *pool) review(tn *tunnel) (next time.Duration, why RetireReason, over bo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	idle := p.t.idleTimeout()
+	idle := tn.idleTimeout()
 	if tn.expired(now) {
 		tn.retireLocked(RetireDrain)
 	}
@@ -313,6 +340,19 @@ func (p *pool) review(tn *tunnel) (next time.Duration, why RetireReason, over bo
 		next = left
 	}
 	return next, "", false
+}
+
+// strandedTimeout is how long an unused tunnel is kept that is in the way of a peer that drains the one that carries
+// it. A path in use has a tunnel by another way before that.
+const strandedTimeout = time.Second
+
+// idleTimeout returns how long tn may be unused; at any length if that is negative.
+func (tn *tunnel) idleTimeout() time.Duration {
+	idle := tn.pool.t.idleTimeout()
+	if tn.stranded() && (idle < 0 || idle > strandedTimeout) {
+		return strandedTimeout
+	}
+	return idle
 }
 
 // goodbye tells the peer of a tunnel without streams, and closes it.
