@@ -2,6 +2,7 @@ package hbone
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"iter"
@@ -98,8 +99,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		switch {
 		case err == nil:
 			pause = 0
-			// ServeConn told Refused and Logger; there is nobody else to tell.
-			go func() { _ = s.ServeConn(ctx, nc) }()
+			// Counted before the next Accept, so that a Shutdown in between tells its client, too.
+			if tunnel := s.newTunnel(nc); tunnel != nil {
+				go func() { _ = s.serveTunnel(ctx, tunnel) }() // which tells Refused and Logger
+			}
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case s.isClosing():
@@ -121,11 +124,24 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // It returns nil when the tunnel came to an orderly end, and *RefusedError
 // when it never came to be.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
+	tunnel := s.newTunnel(nc)
+	if tunnel == nil {
+		return ErrClosed
+	}
+	return s.serveTunnel(ctx, tunnel)
+}
+
+// newTunnel returns nil, and closes nc, if the server takes no more.
+func (s *Server) newTunnel(nc net.Conn) *serverTunnel {
 	tunnel := &serverTunnel{server: s, nc: nc, abort: make(chan struct{})}
 	if !s.addTunnel(tunnel) {
 		nc.Close()
-		return ErrClosed
+		return nil
 	}
+	return tunnel
+}
+
+func (s *Server) serveTunnel(ctx context.Context, tunnel *serverTunnel) error {
 	defer s.removeTunnel(tunnel)
 	err := tunnel.serve(ctx)
 	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
@@ -214,17 +230,25 @@ func (s *Server) cut() {
 }
 
 func (s *Server) check(ctx context.Context) error {
-	if s.TLS == nil {
-		return &ConfigError{Hop: -1, Field: "Server.TLS", Err: ErrNoCredentials}
-	}
 	if isPlaintext(s.TLS) {
 		return nil
 	}
-	_, err := serverConfig(ctx, s.TLS, s.SessionTickets)
+	ctx, cancel := withLimit(ctx, s.HandshakeTimeout)
+	defer cancel()
+	_, err := s.config(ctx)
 	if config := (*ConfigError)(nil); errors.As(err, &config) {
 		return config
 	}
 	return nil // a source that has no certificate yet may have one later
+}
+
+// config returns the configuration of the next handshake.
+func (s *Server) config(ctx context.Context) (*tls.Config, error) {
+	if s.TLS == nil {
+		return nil, &ConfigError{Hop: -1, Field: "Server.TLS", Err: ErrNoCredentials}
+	}
+	cfg, err := serverConfig(ctx, s.TLS, s.SessionTickets)
+	return cfg, ended(ctx, err)
 }
 
 func (s *Server) addListener(l net.Listener) bool {

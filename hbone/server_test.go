@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -429,4 +431,43 @@ func TestSecondAcceptKeepsTheStreamListed(t *testing.T) {
 			t.Errorf("%d streams are listed, want the one that is open", n)
 		}
 	})
+}
+
+// TestHandshakeTimeoutBoundsCredentials: also the wait for a certificate is part of the handshake.
+func TestHandshakeTimeoutBoundsCredentials(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		refused := make(chan error, 1)
+		var asked atomic.Int32
+		w.serve(podAddr, &hbone.Server{
+			TLS:              waiting{w.ca.Server(w.ca.Issue(podID)), &asked},
+			HandshakeTimeout: time.Second,
+			Refused:          func(err *hbone.RefusedError) { refused <- err },
+		})
+		time.Sleep(2 * time.Second) // Serve has asked, too
+		asked.Store(0)
+		nc, err := w.net.Host("client").Dial(t.Context(), "tcp", podAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		began := time.Now()
+		if err := <-refused; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("refused after %v: %v, want the timeout", time.Since(began), err)
+		}
+		if n := asked.Load(); n != 1 {
+			t.Errorf("the credentials were asked %d times for one connection", n)
+		}
+	})
+}
+
+// waiting are credentials whose certificate does not come.
+type waiting struct {
+	hbone.Credentials
+	asked *atomic.Int32
+}
+
+func (w waiting) Config(ctx context.Context) (*tls.Config, error) {
+	w.asked.Add(1)
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
 }

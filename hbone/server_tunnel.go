@@ -86,15 +86,12 @@ func (t *serverTunnel) end() {
 // handshake returns the connection to speak HTTP/2 on.
 func (t *serverTunnel) handshake(ctx context.Context) (net.Conn, tls.ConnectionState, error) {
 	s := t.server
-	if err := s.check(ctx); err != nil {
-		return nil, tls.ConnectionState{}, err
-	}
 	if isPlaintext(s.TLS) {
 		return unwrap(t.nc), tls.ConnectionState{}, nil
 	}
 	ctx, cancel := withLimit(ctx, s.HandshakeTimeout)
 	defer cancel()
-	cfg, err := serverConfig(ctx, s.TLS, s.SessionTickets)
+	cfg, err := s.config(ctx)
 	if err != nil {
 		return nil, tls.ConnectionState{}, err
 	}
