@@ -28,28 +28,50 @@ import (
 //
 //	SOAK=60s go test -race -run '^TestSoak$' ./hbone
 func TestSoak(t *testing.T) {
-	began, limit := time.Now(), soakTime(t)
-	var streams, failed int64
-	rounds := 0
-	for ; time.Since(began) < limit && !t.Failed(); rounds++ {
-		s := &soak{seed: rand.Uint64(), violent: rounds%3 == 2}
+	soakFor(t, soakTime(t, 2*time.Second), 50, func(s *soak) {
 		synctest.Test(t, func(t *testing.T) {
 			s.world = newWorld(t)
+			s.network, s.life, s.patience = &inMemory{net: &s.net}, 400*time.Millisecond, 10*time.Minute
 			s.run()
 		})
+	})
+}
+
+// TestSoakOverTCP does the same over real sockets and in real time, for one round or as long as SOAK says. A
+// connection that is accepted as its server closes is lost there, to all who wait for it: so more dials may fail.
+func TestSoakOverTCP(t *testing.T) {
+	soakFor(t, soakTime(t, time.Millisecond), 10, func(s *soak) {
+		t.Run("round", func(t *testing.T) {
+			net := new(loopback)
+			s.world = newWorld(t)
+			s.network, s.life, s.patience = net, 5*time.Second, time.Minute
+			s.run()
+			net.tearDown()
+		})
+	})
+}
+
+// soakFor plays rounds until limit has passed, the last one to its end. For each dial that fails, so many streams
+// must be done.
+func soakFor(t *testing.T, limit time.Duration, perFailure int64, play func(*soak)) {
+	var streams, failed int64
+	rounds := 0
+	for began := time.Now(); time.Since(began) < limit && !t.Failed(); rounds++ {
+		s := &soak{seed: rand.Uint64(), violent: rounds%3 == 2}
+		play(s)
 		streams += s.streams.Load()
 		failed += s.failed.Load()
 	}
-	if streams < 50*failed {
+	if streams < perFailure*failed {
 		t.Errorf("%d streams done, %d dials failed", streams, failed)
 	}
 	t.Logf("%d rounds: %d streams done, %d dials failed", rounds, streams, failed)
 }
 
-func soakTime(t *testing.T) time.Duration {
+func soakTime(t *testing.T, fallback time.Duration) time.Duration {
 	asked := os.Getenv("SOAK")
 	if asked == "" {
-		return 2 * time.Second
+		return fallback
 	}
 	d, err := time.ParseDuration(asked)
 	if err != nil {
@@ -61,8 +83,11 @@ func soakTime(t *testing.T) time.Duration {
 // A soak is one round.
 type soak struct {
 	*world
-	seed    uint64
-	violent bool // links break: any stream may fail, but not look complete
+	network  soakNet
+	life     time.Duration // of the client's certificates
+	patience time.Duration // with a stream that does not end
+	seed     uint64
+	violent  bool // links break: any stream may fail, but not look complete
 
 	transport atomic.Pointer[hbone.Transport]
 	streams   atomic.Int64
@@ -78,9 +103,7 @@ func (s *soak) errorf(format string, args ...any) {
 }
 
 func (s *soak) run() {
-	for _, pair := range [][2]string{{"client", "gateway"}, {"gateway", "client"}} {
-		s.net.SetLatency(pair[0], pair[1], 5*time.Millisecond)
-	}
+	s.network.setUp()
 	stop := make(chan struct{})
 	var disturb, work sync.WaitGroup
 	s.startServers(&disturb, stop)
@@ -97,7 +120,7 @@ func (s *soak) run() {
 	every(210*time.Millisecond, s.rotate)
 	every(700*time.Millisecond, func() { s.drain(s.transport.Swap(s.newTransport())) })
 	if s.violent {
-		every(90*time.Millisecond, s.breakLinks)
+		every(90*time.Millisecond, s.network.breakLink)
 	}
 	for worker := range uint64(12) {
 		work.Go(func() {
@@ -117,6 +140,7 @@ func (s *soak) run() {
 
 func (s *soak) newTransport() *hbone.Transport {
 	tr := s.world.transport()
+	tr.DialContext = s.network.host("client").Dial
 	tr.MaxStreamsPerTunnel = 5
 	tr.MaxTunnelAge = time.Second
 	tr.IdleTimeout = time.Second
@@ -144,7 +168,7 @@ func (s *soak) rotate() {
 	defer s.mu.Unlock()
 	for i, id := range []string{gatewayID, podID} {
 		creds := s.client(id)
-		creds.DrainAt(time.Now().Add(400 * time.Millisecond))
+		creds.DrainAt(time.Now().Add(s.life))
 		s.creds[i] = creds
 	}
 }
@@ -161,7 +185,7 @@ func (s *soak) path(service string) hbone.Path {
 func (s *soak) startServers(running *sync.WaitGroup, stop <-chan struct{}) {
 	backends := []string{"pod-1:15008", "pod-2:15008", "pod-3:15008"}
 	g := &gateway{
-		host:     s.net.Host("gateway"),
+		host:     s.network.host("gateway"),
 		reveal:   true,
 		backends: map[string][]string{reviews: backends, ratings: backends},
 	}
@@ -188,7 +212,7 @@ func (s *soak) restarting(address string, every time.Duration, server func() *hb
 	var old sync.WaitGroup
 	defer old.Wait()
 	for end := false; !end; {
-		l, err := s.net.Listen(address)
+		l, err := s.network.listen(address)
 		if err != nil {
 			s.Error(err)
 			return
@@ -222,21 +246,6 @@ func stopped(stop <-chan struct{}, after time.Duration) bool {
 	case <-time.After(after):
 		return false
 	}
-}
-
-// breakLinks cuts a link, or lets it swallow everything, for a while.
-func (s *soak) breakLinks() {
-	from, to := "client", "gateway"
-	if rand.IntN(3) > 0 {
-		from, to = "gateway", fmt.Sprintf("pod-%d", 1+rand.IntN(3))
-	}
-	if rand.IntN(2) == 0 {
-		s.net.Cut(from, to)
-	} else {
-		s.net.Blackhole(from, to)
-	}
-	time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
-	s.net.Heal(from, to)
 }
 
 // How an end of a stream ends its own direction.
@@ -303,6 +312,7 @@ func (s *soak) once(rnd *rand.Rand) {
 		case !errors.As(err, &hop) || !hop.Retryable():
 			s.errorf("dial: %v", err)
 		default:
+			s.Logf("dial: %v", err)
 			s.failed.Add(1)
 		}
 		return
@@ -330,7 +340,7 @@ func (s *soak) serve(r *hbone.Request) {
 // play does what mine says, and expects what theirs says.
 func (s *soak) play(who string, conn *hbone.Conn, mine, theirs part, mayFail bool, rnd *rand.Rand) {
 	defer conn.Close()
-	hangs := time.AfterFunc(10*time.Minute, func() {
+	hangs := time.AfterFunc(s.patience, func() {
 		s.errorf("%s: hangs; mine ends by %d, theirs by %d", who, mine.end, theirs.end)
 		conn.Abort(errors.New("hangs"))
 	})

@@ -102,11 +102,16 @@ func (w *world) podWithLimit(address string, maxStreams int, handler func(*hbone
 	})
 }
 
+// A dialer is a host on a network.
+type dialer interface {
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
+}
+
 // A gateway terminates outer CONNECTs and forwards the bytes within, which it
 // cannot read, to the next backend of the service that they ask for.
 type gateway struct {
 	*hbone.Server
-	host   *memnet.Host
+	host   dialer
 	reveal bool // names the backend in its answers
 
 	mu       sync.Mutex
