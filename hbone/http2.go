@@ -23,7 +23,7 @@ type HTTP2 struct {
 
 	// MemoryLimit bounds the same over all tunnels of the Transport or Server,
 	// in bytes, together with what peers may still send: 256 KiB to 16 MiB on a
-	// tunnel, by the rate at which data comes. When it is used up, a tunnel has
+	// tunnel, by the rate at which data comes and by the round trip. When it is used up, a tunnel has
 	// 64 KiB all the same; then it is slower, and streams that nobody reads can
 	// stall the others in their tunnel.
 	// If zero, the default of 1 GiB is used. If negative, there is no limit.
