@@ -39,6 +39,8 @@ type HTTP2 struct {
 
 	// PingInterval is how long the peer of a tunnel may be silent before it is
 	// asked for a sign of life; a tunnel without streams is asked less often.
+	// PINGs measure the round trip of a busy tunnel, too, so that no more is on
+	// the way than its path can use.
 	// If zero, the default of 10 s is used. If negative, no PING is sent.
 	PingInterval time.Duration
 

@@ -36,7 +36,8 @@ type Config struct {
 
 	// PingInterval is how long nothing may have come from the peer before
 	// it is asked for a sign of life; three times as long while no stream is
-	// open. If zero, 10 s. If negative, no PING is sent.
+	// open. If zero, 10 s. If negative, no PING is sent, and the working window lasts for
+	// a second, whatever the round trip.
 	PingInterval time.Duration
 
 	// PingTimeout is how long the peer then may stay silent before the

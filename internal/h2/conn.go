@@ -143,7 +143,9 @@ func (c *Conn) start() {
 	}
 	c.appendSettings(localSettings(&c.cfg, c.client))
 	c.out.barrier()
-	c.inflow.roundTripBegins()
+	if c.cfg.pingInterval() > 0 {
+		c.inflow.roundTripBegins() // else none is measured
+	}
 	c.handshakeTimer = time.AfterFunc(c.cfg.handshakeTimeout(), func() {
 		c.fail(&ConnError{
 			Code:   http2.ErrCodeSettingsTimeout,

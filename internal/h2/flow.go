@@ -143,7 +143,7 @@ func (f *connInflow) askRoundTrip() bool {
 	if f.remeasuring {
 		due = !f.drained.IsZero() && now.Sub(f.drained) >= f.trip.shortest
 	}
-	if !due || !f.trip.asked.IsZero() {
+	if !due || !f.trip.asked.IsZero() || f.trip.measured.IsZero() {
 		return false
 	}
 	f.trip.ask(now)

@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/eastwest-mesh/eastwest/internal/memnet"
 )
 
@@ -175,3 +177,37 @@ func (c *counter) take() int {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestNoPingsIfNotWanted lets bulk data come without keepalive, and expects none of the PINGs that measure either.
+func TestNoPingsIfNotWanted(t *testing.T) {
+	for name, interval := range map[string]time.Duration{"wanted": 0, "not wanted": -1} {
+		t.Run(name, inBubble(func(t *testing.T) {
+			handle, accepted := accepting()
+			p, c := playClient(t, Config{PingInterval: interval}, handle)
+			p.connect(1)
+			p.wantStatus(1, 200, false)
+			go io.Copy(io.Discard, <-accepted)
+			pings := make(chan int)
+			go func() {
+				n := 0
+				for f, err := p.fr.ReadFrame(); err == nil; f, err = p.fr.ReadFrame() {
+					if f.Header().Type == http2.FramePing {
+						n++
+					}
+				}
+				pings <- n
+			}()
+			for range 3 * measureInterval / time.Millisecond {
+				for range 4 { // so that it is bulk
+					p.fr.WriteData(1, false, make([]byte, 32<<10))
+					synctest.Wait()
+				}
+				time.Sleep(time.Millisecond)
+			}
+			c.Close()
+			if got := <-pings; (got > 0) != (interval >= 0) {
+				t.Errorf("%d PINGs sent", got)
+			}
+		}))
+	}
+}
