@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/eastwest-mesh/eastwest/internal/boundedfile"
 )
 
 // Lease is an allocation, as a [Store] keeps it.
@@ -124,11 +126,16 @@ type fileLease struct {
 	Released time.Time  `json:"released,omitzero"`
 }
 
-const leaseFileVersion = 1
+const (
+	leaseFileVersion = 1
+
+	// maxLeaseFile has room for half a million leases.
+	maxLeaseFile = 64 << 20
+)
 
 // Load implements [Store].
 func (s *FileStore) Load() ([]Lease, error) {
-	raw, err := os.ReadFile(s.Path)
+	raw, err := boundedfile.Read(s.Path, maxLeaseFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

@@ -6,13 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/eastwest-mesh/eastwest/internal/boundedfile"
 )
 
 // watchedFiles are files that make sense together only: they are read all
@@ -91,7 +91,7 @@ func (w *watchedFiles) Reload() (changed bool, err error) {
 func (w *watchedFiles) read() (content [][]byte, sum [sha256.Size]byte, err error) {
 	hash := sha256.New()
 	for i, name := range slices.Concat(w.names, w.optional) {
-		b, err := readBounded(name, w.limit)
+		b, err := boundedfile.Read(name, w.limit)
 		if i >= len(w.names) && errors.Is(err, fs.ErrNotExist) {
 			b, err = nil, nil
 		}
@@ -103,20 +103,4 @@ func (w *watchedFiles) read() (content [][]byte, sum [sha256.Size]byte, err erro
 		hash.Write(b)
 	}
 	return content, [sha256.Size]byte(hash.Sum(nil)), nil
-}
-
-func readBounded(name string, limit int) ([]byte, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	b, err := io.ReadAll(io.LimitReader(file, int64(limit)+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > limit {
-		return nil, fmt.Errorf("%s is larger than %d bytes", name, limit)
-	}
-	return b, nil
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
+
+	"github.com/eastwest-mesh/eastwest/internal/boundedfile"
 )
 
 // maxBundle bounds what an endpoint may send: some hundred roots.
@@ -165,7 +167,7 @@ func (b *Bundles) kept(td spiffeid.TrustDomain) (*spiffebundle.Bundle, error) {
 	if b.cfg.Dir == "" {
 		return nil, fs.ErrNotExist
 	}
-	body, err := os.ReadFile(b.file(td))
+	body, err := boundedfile.Read(b.file(td), maxBundle)
 	if err != nil {
 		return nil, err
 	}

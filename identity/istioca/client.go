@@ -11,7 +11,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/eastwest-mesh/eastwest/internal/boundedfile"
 	capb "github.com/eastwest-mesh/eastwest/internal/pb/ca/v1"
 )
 
@@ -89,11 +89,14 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	return &Client{cfg: cfg, slots: make(chan struct{}, cfg.Concurrency)}, nil
 }
 
+// maxToken is far above any token: servers bound the header that it is sent in.
+const maxToken = 64 << 10
+
 // TokenFile returns a Token that reads a file for each request: Kubernetes
 // replaces projected tokens long before they expire.
 func TokenFile(name string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
-		b, err := os.ReadFile(name)
+		b, err := boundedfile.Read(name, maxToken)
 		if err != nil {
 			return "", err
 		}

@@ -76,8 +76,8 @@ var (
 		"what is under way when the application ends its direction is lost": {
 			"end-half-close/both-at-once", "data-bytes/large-transfer", "nested-data/relay-cuts-anywhere",
 		},
-		"only the garbage collector closes its socket to the application":                        {"end-abort-received/ends-writing", "end-reset-after-end/keeps-what-came"},
-		"net/http's bound on queued answers is met only if the peer reads slowly":                {"limit-flood/ping", "limit-flood/malformed-requests"},
+		"only the garbage collector closes its socket to the application":         {"end-abort-received/ends-writing", "end-reset-after-end/keeps-what-came"},
+		"net/http's bound on queued answers is met only if the peer reads slowly": {"limit-flood/ping", "limit-flood/malformed-requests"},
 	}
 )
 
