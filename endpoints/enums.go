@@ -105,6 +105,19 @@ const (
 	DualStack
 )
 
+// IPFamiliesOf returns the set of the families that are there.
+func IPFamiliesOf(v4, v6 bool) IPFamilies {
+	switch {
+	case v4 && v6:
+		return DualStack
+	case v4:
+		return IPv4Only
+	case v6:
+		return IPv6Only
+	}
+	return IPAutomatic
+}
+
 // String returns AUTOMATIC, IPV4_ONLY, IPV6_ONLY or DUAL.
 func (f IPFamilies) String() string {
 	return enumName("IPFamilies", int(f), "AUTOMATIC", "IPV4_ONLY", "IPV6_ONLY", "DUAL")

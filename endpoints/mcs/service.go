@@ -38,16 +38,7 @@ func (i *Import) PodFact(pod, cluster string) *endpoints.Service {
 }
 
 func (i *Import) ipFamilies() endpoints.IPFamilies {
-	v4, v6 := slices.Contains(i.IPFamilies, "IPv4"), slices.Contains(i.IPFamilies, "IPv6")
-	switch {
-	case v4 && v6:
-		return endpoints.DualStack
-	case v4:
-		return endpoints.IPv4Only
-	case v6:
-		return endpoints.IPv6Only
-	}
-	return endpoints.IPAutomatic
+	return endpoints.IPFamiliesOf(slices.Contains(i.IPFamilies, "IPv4"), slices.Contains(i.IPFamilies, "IPv6"))
 }
 
 // appProtocol knows the names that Kubernetes defines and the usual ones.

@@ -58,15 +58,7 @@ func familiesOf(addresses string) endpoints.IPFamilies {
 			v4, v6 = v4 || a.Unmap().Is4(), v6 || a.Unmap().Is6()
 		}
 	}
-	switch {
-	case v4 && v6:
-		return endpoints.DualStack
-	case v4:
-		return endpoints.IPv4Only
-	case v6:
-		return endpoints.IPv6Only
-	}
-	return endpoints.IPAutomatic
+	return endpoints.IPFamiliesOf(v4, v6)
 }
 
 // client returns the proxy as package eds knows it.

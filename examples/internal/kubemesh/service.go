@@ -115,15 +115,7 @@ func (c *converter) address(ip netip.Addr) endpoints.NetworkAddress {
 }
 
 func ipFamilies(families []corev1.IPFamily) endpoints.IPFamilies {
-	switch {
-	case len(families) > 1:
-		return endpoints.DualStack
-	case len(families) == 0:
-		return endpoints.IPAutomatic
-	case families[0] == corev1.IPv4Protocol:
-		return endpoints.IPv4Only
-	}
-	return endpoints.IPv6Only
+	return endpoints.IPFamiliesOf(slices.Contains(families, corev1.IPv4Protocol), slices.Contains(families, corev1.IPv6Protocol))
 }
 
 // setScope decides who sees a service: the cluster exports it, and others
