@@ -12,6 +12,7 @@ import (
 // and one that sends little goes ahead of them.
 type line struct {
 	now     int64     // nobody waits for an earlier turn
+	start   int64     // the first turn of a stream, if that is later
 	streams []*Stream // the first to go first
 	called  int       // so many of them have been called, and have neither gone nor waited again
 }
@@ -33,7 +34,12 @@ const (
 	smallWrite = 8 << 10
 )
 
-func (l *line) turnOf(s *Stream) int64 { return max(s.send.place.turn, l.now) }
+func (l *line) turnOf(s *Stream) int64 {
+	if turn := s.send.place.turn; turn > 0 {
+		return max(turn, l.now)
+	}
+	return max(l.start, l.now)
+}
 
 // sent moves the clock on, as s, which is not in the line, sends n bytes: up to its turn, but not past those who wait.
 func (l *line) sent(s *Stream, n int) {
@@ -43,6 +49,19 @@ func (l *line) sent(s *Stream, n int) {
 		turn = min(turn, l.streams[0].send.place.order)
 	}
 	l.now = max(l.now, turn)
+	l.moveStart(n)
+}
+
+// moveStart moves the first turns on, as n bytes are sent, by a share of them: the clock itself stands still while one
+// new stream after another waits for it, and those that have sent much would never have a turn. Nor need a new stream
+// come later than all that wait, even if it goes ahead of them.
+func (l *line) moveStart(n int) {
+	waiting := len(l.streams)
+	if waiting == 0 {
+		l.start = l.now
+		return
+	}
+	l.start = min(max(l.start, l.now)+int64(n/(waiting+1)), l.streams[waiting-1].send.place.order+lineSlack)
 }
 
 // mayGo reports whether s may go on although others wait.
