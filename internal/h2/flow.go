@@ -115,7 +115,9 @@ func (f *connInflow) adapt(now time.Time) {
 	if f.remeasuring && f.drained.IsZero() {
 		f.drained = now
 	}
-	f.remeasuring = f.trip.stale(now)
+	if f.remeasuring = f.trip.stale(now); !f.remeasuring {
+		f.drained = time.Time{}
+	}
 	took := max(now.Sub(f.updated), time.Microsecond)
 	if f.remeasuring || took < f.trip.shortest {
 		return

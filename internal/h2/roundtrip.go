@@ -23,11 +23,15 @@ const (
 
 	// roundTripLife is for how long a measurement holds, since paths change.
 	roundTripLife = time.Minute
+
+	// answerTime is how long an answer may take. The PINGs of a peer that takes longer measure nothing.
+	answerTime = 10 * time.Second
 )
 
-// stale reports whether nothing of late was as short as the shortest.
+// stale reports whether nothing of late was as short as the shortest, although the peer answers.
 func (t *roundTrip) stale(now time.Time) bool {
-	return !t.measured.IsZero() && now.Sub(t.measured) >= roundTripLife
+	answers := t.asked.IsZero() || now.Sub(t.asked) < answerTime
+	return answers && !t.measured.IsZero() && now.Sub(t.measured) >= roundTripLife
 }
 
 func (t *roundTrip) ask(now time.Time) { t.asked = now }

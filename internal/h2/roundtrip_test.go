@@ -211,3 +211,17 @@ func TestNoPingsIfNotWanted(t *testing.T) {
 		}))
 	}
 }
+
+// TestPeerThatNeverAnswersPings has a PING go unanswered, which breaks RFC 9113 §6.7, for as long as a measurement holds:
+// the peer is served no slower for that.
+func TestPeerThatNeverAnswersPings(t *testing.T) {
+	var f connInflow
+	now := time.Now()
+	f.limit, f.window = 256<<20, initialWindow
+	f.trip = roundTrip{shortest: 100 * time.Millisecond, measured: now.Add(-roundTripLife), asked: now.Add(-roundTripLife)}
+	f.working = 8 << 20
+	f.adapt(now)
+	if got := f.workingWindow(); got < f.working {
+		t.Errorf("the working window is %d, want %d", got, f.working)
+	}
+}
