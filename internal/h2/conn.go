@@ -43,6 +43,7 @@ type Conn struct {
 	hpackOut  bytes.Buffer
 	peer      peerSettings
 	window    int64 // what we may send on all streams together
+	sentBytes int64 // of DATA
 	updates   int   // WINDOW_UPDATE frames that the peer may send unbudgeted
 	resets    int   // RST_STREAM frames that the peer may send unbudgeted
 	streams   map[uint32]*Stream

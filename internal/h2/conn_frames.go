@@ -113,7 +113,7 @@ func (r *reader) handleSettings(h frameHeader, payload []byte) error {
 		defer r.c.mu.Unlock()
 		if !r.c.settingsAcked {
 			r.c.settingsAcked = true
-			r.c.inflow.roundTripEnds()
+			r.c.inflow.roundTripEnds(r.c.sentBytes)
 		}
 		r.c.handshaken()
 		return nil

@@ -22,7 +22,7 @@ func grow(window *int64, n int64) bool {
 // A connInflow is the credit that the peer has for the whole connection.
 //
 // Besides what was received and is not read, the peer has a working window, which lasts for two round trips at the
-// rate of late. More would make nothing faster, and wait on the way in front of what other streams get. A connection on
+// highest rate of late. More would make nothing faster, and wait on the way in front of what other streams get. A connection on
 // which nothing comes has just the initial one.
 // Window and unread bytes together are what the connection may come to hold. They
 // never exceed limit, and what of them is beyond the initial window, which a peer has in any
@@ -36,10 +36,10 @@ type connInflow struct {
 	held   int64 // taken from memory
 	closed bool  // nothing more is received
 
-	working int64     // what window is topped up to
-	came    int64     // received since working was set
-	updated time.Time // when that was
-
+	working     int64     // what window is topped up to
+	came        int64     // received since working was set
+	updated     time.Time // when that was
+	rate        peakRate
 	trip        roundTrip
 	remeasuring bool      // the round trip is to be measured anew: until then the working window is the least that there is
 	drained     time.Time // since when no more is on its way; zero: it is
@@ -82,7 +82,7 @@ func (f *connInflow) consumed(n int) int64 {
 	return give
 }
 
-// refill tops the window up. An update is due when a quarter of the working window can be
+// refill tops the window up. An update is due when an eighth of the working window can be
 // given, or as much as the peer has left: so no peer waits for credit that is there.
 func (f *connInflow) refill() int64 {
 	if f.closed {
@@ -90,7 +90,7 @@ func (f *connInflow) refill() int64 {
 	}
 	working := min(f.workingWindow(), f.limit)
 	n := min(working-f.window, f.limit-f.queued-f.window, f.held+f.memory.available()-f.beyond())
-	if n <= 0 || n < working/4 && n < f.window {
+	if n <= 0 || n < working/8 && n < f.window {
 		return 0
 	}
 	if need := f.beyond() + n - f.held; need > 0 {
@@ -118,12 +118,12 @@ func (f *connInflow) adapt(now time.Time) {
 	if f.remeasuring = f.trip.stale(now); !f.remeasuring {
 		f.drained = time.Time{}
 	}
-	took := max(now.Sub(f.updated), time.Microsecond)
-	if f.remeasuring || took < f.trip.shortest {
+	took := now.Sub(f.updated)
+	if f.remeasuring || took < f.trip.shortest+workingRest/2 {
 		return
 	}
-	want := int64(float64(f.came) * float64(f.workingTime()) / float64(took))
-	f.working = min(max(want, f.working/2, minWorkingWindow), maxWorkingWindow)
+	rate := f.rate.note(float64(f.came)/took.Seconds(), now, f.trip.shortest)
+	f.working = int64(min(max(rate*f.workingTime().Seconds()*f.rate.gain(), minWorkingWindow), maxWorkingWindow))
 	f.came, f.updated = 0, now
 }
 
@@ -136,8 +136,9 @@ func (f *connInflow) workingTime() time.Duration {
 	return min(2*f.trip.shortest+workingRest, maxWorkingTime)
 }
 
-// askRoundTrip reports whether a PING that measures the round trip is to be sent now, with a WINDOW_UPDATE.
-func (f *connInflow) askRoundTrip() bool {
+// askRoundTrip reports whether a PING that measures the round trip is to be sent now, with a WINDOW_UPDATE, after so many bytes
+// of DATA.
+func (f *connInflow) askRoundTrip(sent int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
@@ -148,25 +149,25 @@ func (f *connInflow) askRoundTrip() bool {
 	if !due || !f.trip.asked.IsZero() || f.trip.measured.IsZero() {
 		return false
 	}
-	f.trip.ask(now)
+	f.trip.ask(now, sent)
 	return true
 }
 
-// roundTripBegins notes that the peer was sent what it must answer at once.
+// roundTripBegins notes that the peer was sent our first SETTINGS, which it must acknowledge at once.
 func (f *connInflow) roundTripBegins() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.trip.ask(time.Now())
+	f.trip.ask(time.Now(), 0)
 }
 
 // roundTripEnds takes the answer, and reports whether the peer was asked for one.
-func (f *connInflow) roundTripEnds() bool {
+func (f *connInflow) roundTripEnds(sent int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	asked := f.trip.asked
 	if f.remeasuring && (f.drained.IsZero() || asked.Before(f.drained)) {
 		f.trip.asked = time.Time{} // it went through what queued
-	} else if f.trip.answer(time.Now()) {
+	} else if f.trip.answer(time.Now(), sent) {
 		f.remeasuring, f.drained = false, time.Time{}
 	}
 	return !asked.IsZero()

@@ -115,7 +115,7 @@ func (c *Conn) pingAnswered(data [8]byte) bool {
 	defer c.mu.Unlock()
 	id := binary.BigEndian.Uint64(data[:])
 	if id == roundTripPing {
-		return c.inflow.roundTripEnds()
+		return c.inflow.roundTripEnds(c.sentBytes)
 	}
 	if ch := c.pings.waiting[id]; ch != nil {
 		close(ch)

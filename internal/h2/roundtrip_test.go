@@ -1,7 +1,9 @@
 package h2
 
 import (
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
@@ -47,6 +49,40 @@ func TestBulkDelaysOthersLittle(t *testing.T) {
 	})
 }
 
+// TestBulkBothWays fills a narrow path in both directions, so that what grants credit queues as well. Neither may starve.
+func TestBulkBothWays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const (
+			rate   = 4 << 20 // bytes a second
+			period = 20 * time.Second
+		)
+		handle, accepted := accepting()
+		client, _ := newPair(t, narrowWire(50*time.Millisecond, rate), Config{}, handle)
+		var down, up counter
+		for range 4 {
+			s := mustOpen(t, client)
+			go io.Copy(&down, s)
+			go io.Copy(<-accepted, endless{})
+		}
+		time.Sleep(period) // the windows of one direction have settled when the other begins
+		for range 4 {
+			s := mustOpen(t, client)
+			go io.Copy(s, endless{})
+			go io.Copy(&up, <-accepted)
+		}
+		time.Sleep(2 * period)
+		down.take()
+		up.take()
+		for i := range 7 {
+			time.Sleep(period)
+			least := rate * int(period/time.Second) * 2 / 3
+			if d, u := down.take(), up.take(); d < least || u < least {
+				t.Errorf("period %d: %d bytes down and %d up, want at least %d", i, d, u, least)
+			}
+		}
+	})
+}
+
 // TestLongerPathsAreNoticed makes a path longer than it was, and expects it to be used fully again.
 func TestLongerPathsAreNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -68,6 +104,33 @@ func TestLongerPathsAreNoticed(t *testing.T) {
 	})
 }
 
+// TestJitteryPathsAreUsed lets round trips vary. Most are longer than the shortest.
+func TestJitteryPathsAreUsed(t *testing.T) {
+	for _, path := range []*narrowPath{
+		{latency: 5 * time.Millisecond, jitter: 20 * time.Millisecond, rate: 16 << 20},
+		{latency: 2 * time.Millisecond, jitter: 5 * time.Millisecond, rate: 32 << 20},
+		{latency: time.Millisecond, jitter: 20 * time.Millisecond, rate: 16 << 20},
+	} {
+		t.Run(fmt.Sprintf("%v+%v", path.latency, path.jitter), inBubble(func(t *testing.T) {
+			handle, accepted := accepting()
+			client, _ := newPair(t, path.wire, Config{}, handle)
+			var received counter
+			for range 4 {
+				s := mustOpen(t, client)
+				go io.Copy(&received, s)
+				go io.Copy(<-accepted, endless{})
+			}
+			time.Sleep(5 * time.Second)
+			received.take()
+			time.Sleep(10 * time.Second)
+			got := received.take()
+			if got < path.rate*10*2/3 {
+				t.Errorf("%d bytes received, of %d that the path could carry", got, 10*path.rate)
+			}
+		}))
+	}
+}
+
 // roundTripOn times one byte there and back.
 func roundTripOn(t *testing.T, s *Stream) time.Duration {
 	t.Helper()
@@ -85,6 +148,7 @@ func roundTripOn(t *testing.T, s *Stream) time.Duration {
 type narrowPath struct {
 	mu      sync.Mutex
 	latency time.Duration
+	jitter  time.Duration // up to so much is added to the latency
 	rate    int
 }
 
@@ -130,6 +194,7 @@ func (p *narrowPath) carry(dst, src net.Conn) {
 func (p *narrowPath) enqueue(queue chan<- parcel, src net.Conn) {
 	defer close(queue)
 	free := time.Now() // when all that queues has left
+	at := free         // when the last parcel arrives
 	for {
 		b := make([]byte, 8<<10)
 		n, err := src.Read(b)
@@ -138,7 +203,7 @@ func (p *narrowPath) enqueue(queue chan<- parcel, src net.Conn) {
 		}
 		p.mu.Lock()
 		free = laterOf(free, time.Now()).Add(time.Duration(n) * time.Second / time.Duration(p.rate))
-		at := free.Add(p.latency)
+		at = laterOf(at, free.Add(p.latency+rand.N(p.jitter+1)))
 		p.mu.Unlock()
 		queue <- parcel{b[:n], at}
 	}

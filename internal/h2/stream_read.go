@@ -426,7 +426,7 @@ func (c *Conn) giveCredit(give int64) {
 	defer c.mu.Unlock()
 	if c.err == nil {
 		c.appendWindowUpdate(0, give)
-		if c.inflow.askRoundTrip() {
+		if c.inflow.askRoundTrip(c.sentBytes) {
 			c.appendPing(0, binary.BigEndian.AppendUint64(nil, roundTripPing))
 		}
 		c.flush(false)

@@ -117,6 +117,7 @@ func (c *Conn) sendData(s *Stream, p []byte) {
 	s.send.window -= int64(len(p))
 	s.send.sent += int64(len(p))
 	c.window -= int64(len(p))
+	c.sentBytes += int64(len(p))
 	c.updates = min(c.updates+updatesPerFrame+len(p)/bytesPerUpdate, maxUpdates)
 	if len(p) < directWrite || c.out.flushing || c.out.err != nil {
 		c.out.appendData(s.id, p, min(c.peer.maxFrameSize, maxSendFrame))
