@@ -99,14 +99,15 @@ func (c *Conn) sendPing() (id uint64, answered <-chan struct{}, err error) {
 	}
 	p := &c.pings
 	p.last++
+	id = p.last // flush lets others in
 	ch := make(chan struct{})
 	if p.waiting == nil {
 		p.waiting = make(map[uint64]chan struct{})
 	}
-	p.waiting[p.last] = ch
-	c.appendPing(0, binary.BigEndian.AppendUint64(nil, p.last))
+	p.waiting[id] = ch
+	c.appendPing(0, binary.BigEndian.AppendUint64(nil, id))
 	c.flush(false)
-	return p.last, ch, nil
+	return id, ch, nil
 }
 
 // pingAnswered reports whether the peer was asked for this answer.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -451,6 +452,26 @@ func TestPing(t *testing.T) {
 			t.Errorf("Ping after Close: %v", err)
 		}
 	})
+}
+
+// TestPingsAtOnce: each is told of its own answer, however they meet.
+func TestPingsAtOnce(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			c, _ := newPair(t, memWire, Config{}, func(*Stream) {})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			var pings sync.WaitGroup
+			for range 50 {
+				pings.Go(func() {
+					if _, err := c.Ping(ctx); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			pings.Wait()
+		})
+	}
 }
 
 // TestGoAwayReachesAPeerThatTalks: closing a socket with unread bytes resets it,
