@@ -94,12 +94,7 @@ func (tn *tunnel) learn(h http.Header) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.countLocked(tn.hop, func(s *HopStats) { s.Opened++ })
-	tn.proved = true
-	tn.group.failures = 0
-	if !tn.settled {
-		tn.settled = true
-		tn.group.settle()
-	}
+	tn.proveLocked()
 	if tn.hop == 0 || tn.known.Source == BackendHeader {
 		return
 	}

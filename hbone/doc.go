@@ -20,8 +20,8 @@
 //	}})
 //
 // It keeps tunnels and shares them, on every hop: a dial over tunnels that are
-// there takes one round trip and no handshake. [Transport.Dialer] fits
-// http.Transport and gRPC.
+// there takes one round trip and no handshake. [Transport.Warm] makes them
+// before they are needed. [Transport.Dialer] fits http.Transport and gRPC.
 //
 // The server's side is a [Server], whose Handler accepts or rejects each
 // CONNECT, or a [Listener], which is a net.Listener of accepted streams. A

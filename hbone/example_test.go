@@ -120,6 +120,32 @@ func ExampleTransport_Dialer() {
 	// Output: five stars, 2 TLS handshakes
 }
 
+// A proxy that knows where its traffic will go makes the tunnels before it says that it is ready.
+func ExampleTransport_Warm() {
+	ctx := context.Background()
+	server := &hbone.Server{
+		TLS:     exampleCA.Server(exampleCA.Issue("/ns/app/sa/echo"), "/ns/app/sa/web"),
+		Handler: func(r *hbone.Request) { _ = r.Reject(http.StatusServiceUnavailable) },
+	}
+	l := exampleListen()
+	go server.Serve(ctx, l)
+	defer server.Close()
+
+	transport := &hbone.Transport{}
+	defer transport.Close()
+	err := transport.Warm(ctx, hbone.Path{Hops: []hbone.Hop{{
+		Address:   l.Addr().String(),
+		Authority: "10.1.0.10:8080",
+		TLS:       exampleCA.Client(exampleCA.Issue("/ns/app/sa/web"), "/ns/app/sa/echo"),
+	}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	stats := transport.Stats()
+	fmt.Printf("%d tunnel, %d streams\n", stats.Tunnels, stats.Streams)
+	// Output: 1 tunnel, 0 streams
+}
+
 // A listener is a mesh port for any server that takes a net.Listener.
 func ExampleListen() {
 	l := hbone.Listen(exampleListen(), hbone.ListenConfig{

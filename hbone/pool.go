@@ -58,7 +58,7 @@ type group struct {
 	waiters []*waiter // first come, first served
 	dials   int       // under way for waiters
 
-	growing  bool          // one dial is under way for spread, or to replace an old tunnel
+	growth   chan struct{} // closed when it is over: one dial is under way for spread, or to replace an old tunnel
 	nextGrow time.Time     // not before
 	growWait time.Duration // grows while nothing new is found
 
@@ -285,7 +285,7 @@ func (g *group) wantDials() int {
 
 func (g *group) mayAdd() bool {
 	tunnels := len(g.tunnels) + g.dials
-	if g.growing {
+	if g.growth != nil {
 		tunnels++
 	}
 	limit := g.pool.t.MaxTunnels
@@ -350,7 +350,7 @@ func (g *group) failWaiters(err error) {
 
 // forgetIfEmpty keeps a pool small whose paths come and go.
 func (g *group) forgetIfEmpty() {
-	busy := len(g.tunnels) > 0 || len(g.waiters) > 0 || g.dials > 0 || g.growing
+	busy := len(g.tunnels) > 0 || len(g.waiters) > 0 || g.dials > 0 || g.growth != nil
 	if busy || time.Now().Before(g.forgetAt) {
 		return
 	}

@@ -17,6 +17,10 @@ const (
 	// backend that came since.
 	laterRolls = 9
 
+	// tunnelsPerBackend is how many tunnels there may be for each backend that is wanted: two of them may turn out to
+	// lead to one.
+	tunnelsPerBackend = 2
+
 	// maxBlindRerolls bounds those that cost a handshake each, and may be
 	// mistaken: what looks like the same backend may be another.
 	maxBlindRerolls = 1
@@ -30,24 +34,29 @@ const (
 // triggers it and does not wait for it, so unused paths cost nothing.
 func (g *group) growIfWanted(hops []Hop) {
 	now := time.Now()
-	if g.growing || g.pool.closed || now.Before(g.nextGrow) {
+	if g.growth != nil || g.pool.closed || now.Before(g.nextGrow) {
 		return
 	}
 	g.retireOld(now)
-	want := 1
-	if g.depth > 0 {
-		want = g.spread
-	}
-	limit := 2 * want // where two of them turned out to lead to one backend
+	want := g.wantBackends()
+	limit := tunnelsPerBackend * want
 	if most := g.pool.t.MaxTunnels; most > 0 {
 		limit = min(limit, most-g.dials)
 	}
 	if young, backends := g.young(now); backends >= want || young >= limit {
 		return
 	}
-	g.growing = true
+	g.growth = make(chan struct{})
 	hops = cloneHops(hops)
 	g.pool.tasks.Go(func() { g.pool.grow(g, hops) })
+}
+
+// wantBackends is how many backends there should be a tunnel to.
+func (g *group) wantBackends() int {
+	if g.depth == 0 {
+		return 1
+	}
+	return g.spread
 }
 
 // young counts the tunnels that are not old, and the backends they lead to.
@@ -87,7 +96,8 @@ func (p *pool) grow(g *group, hops []Hop) {
 	tn, err := p.search(g, hops)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g.growing = false
+	close(g.growth)
+	g.growth = nil
 	if err != nil {
 		g.growWait = min(max(2*g.growWait, firstGrowWait), maxGrowWait)
 		g.nextGrow = time.Now().Add(g.growWait)

@@ -19,6 +19,7 @@ type Trace struct {
 	TunnelReady   func(TunnelInfo, time.Duration)       // it was made, in this time
 	TunnelFailed  func(TunnelInfo, error)               // it could not be made, or is not needed: ErrDuplicateBackend
 	TunnelReused  func(TunnelInfo)                      // a dial found it there
+	TunnelWarmed  func(TunnelInfo)                      // Warm has seen that it is alive
 	TunnelRetired func(TunnelInfo, RetireReason)        // it takes no new streams
 	TunnelClosed  func(TunnelInfo, error)               // it ended
 
@@ -90,6 +91,12 @@ func (t *Trace) failed(tn *tunnel, err error) {
 func (t *Trace) reused(tn *tunnel) {
 	if t != nil && t.TunnelReused != nil {
 		t.TunnelReused(tn.info())
+	}
+}
+
+func (t *Trace) warmed(tn *tunnel) {
+	if t != nil && t.TunnelWarmed != nil {
+		t.TunnelWarmed(tn.info())
 	}
 }
 

@@ -57,6 +57,7 @@ func (tr *traced) trace() *hbone.Trace {
 		TunnelReady:   func(i hbone.TunnelInfo, _ time.Duration) { tr.add("ready %d", i.Hop) },
 		TunnelFailed:  func(i hbone.TunnelInfo, err error) { tr.add("failed %d %v", i.Hop, err) },
 		TunnelReused:  func(i hbone.TunnelInfo) { tr.add("reused %d", i.Hop) },
+		TunnelWarmed:  func(i hbone.TunnelInfo) { tr.add("warmed %d", i.Hop) },
 		TunnelRetired: func(i hbone.TunnelInfo, why hbone.RetireReason) { tr.add("retired %d %s", i.Hop, why) },
 		TunnelClosed:  func(i hbone.TunnelInfo, _ error) { tr.add("closed %d", i.Hop) },
 		Connecting:    func(i hbone.TunnelInfo, authority string) { tr.add("connecting %d %s", i.Hop, authority) },

@@ -41,7 +41,7 @@ type Transport struct {
 	// dials wait for a free stream. If zero, there is no limit.
 	MaxTunnels int
 
-	// IdleTimeout is how long a tunnel is kept after its last stream ended.
+	// IdleTimeout is how long a tunnel is kept after its last stream, or Warm, ended.
 	// If zero, the default of 5 min is used. If negative, idle tunnels are kept.
 	IdleTimeout time.Duration
 
@@ -81,6 +81,22 @@ func (t *Transport) Dial(ctx context.Context, p Path) (*Conn, error) {
 		return nil, err
 	}
 	return t.tunnels().connect(ctx, p.Hops, p.StreamHeader, p.spread())
+}
+
+// Warm makes the tunnels that a Dial of p would use, on every hop, and opens no stream: such a Dial takes one round
+// trip from then on. Tunnels that are there are kept, as if they had been used now, and one is asked whether it is
+// alive. Call it again within IdleTimeout to keep them longer.
+//
+// Where p is to be spread, Warm also looks for up to Path.Spread backends, one after the other, and returns when it
+// has found them, or would look for more only later. Only the first tunnel must succeed. All limits count,
+// and while it runs Warm takes the place of one stream.
+//
+// When ctx ends, Warm returns, and what it has begun goes on. Errors are those of Dial.
+func (t *Transport) Warm(ctx context.Context, p Path) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	return t.tunnels().warm(ctx, p.Hops, p.spread())
 }
 
 // A Dialer dials one Path. It is safe for concurrent use.

@@ -43,7 +43,7 @@ type tunnel struct {
 	lastPick uint64
 	idleFrom time.Time
 	settled  bool // the peer's settings came, or a CONNECT came to something: its room is known
-	proved   bool // a CONNECT was answered: the peer took us
+	proved   bool // a CONNECT, or Warm, was answered: the peer took us
 	doubted  bool // a CONNECT was not answered in time, nor a PING since
 	retired  RetireReason
 	known    Backend // what was told of the backend
@@ -172,6 +172,16 @@ func (tn *tunnel) connectError(authority string, err error) *HopError {
 	}
 	tn.pool.mu.Unlock()
 	return tn.broken().hopError(phase, authority, err)
+}
+
+// proveLocked notes that the peer has taken us.
+func (tn *tunnel) proveLocked() {
+	tn.proved = true
+	tn.group.failures = 0
+	if !tn.settled {
+		tn.settled = true
+		tn.group.settle()
+	}
 }
 
 // unprovedPhase says where a tunnel failed whose peer never answered.
