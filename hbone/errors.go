@@ -39,6 +39,9 @@ var ErrRevoked = errors.New("hbone: the credentials of the tunnel were revoked")
 // ErrExpired is why a tunnel was not made whose Credentials drain it already.
 var ErrExpired = errors.New("hbone: the credentials of the tunnel have expired")
 
+// ErrTooManyConnections is why a Server did not take a connection beyond its MaxConnections.
+var ErrTooManyConnections = errors.New("hbone: too many connections")
+
 // ErrClosed is returned after Close or Shutdown of a Transport or Server. It
 // is a net.ErrClosed.
 var ErrClosed = fmt.Errorf("hbone: %w", net.ErrClosed)

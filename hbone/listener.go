@@ -28,10 +28,14 @@ type ListenConfig struct {
 	// If zero, the default of 128 is used.
 	Backlog int
 
+	// MaxConnections is how many connections there may be at a time; one more is closed at once. See Server.
+	// If zero, the default of 10,000 is used. If negative, there is no limit.
+	MaxConnections int
+
 	// HTTP2 tunes the tunnels.
 	HTTP2 HTTP2
 
-	// Refused is told of each connection that came to no tunnel. It may be nil.
+	// Refused is told of each connection that came to no tunnel. It may be nil, and must return soon.
 	Refused func(*RefusedError)
 
 	// Logger hears of tunnels that failed, at debug level. If nil, silence.
@@ -71,11 +75,12 @@ func Listen(l net.Listener, cfg ListenConfig) *Listener {
 		done:     make(chan struct{}),
 	}
 	ln.server = Server{
-		TLS:     cfg.TLS,
-		Handler: ln.enqueue,
-		HTTP2:   cfg.HTTP2,
-		Refused: cfg.Refused,
-		Logger:  cfg.Logger,
+		TLS:            cfg.TLS,
+		Handler:        ln.enqueue,
+		MaxConnections: cfg.MaxConnections,
+		HTTP2:          cfg.HTTP2,
+		Refused:        cfg.Refused,
+		Logger:         cfg.Logger,
 	}
 	go func() {
 		err := ln.server.Serve(context.Background(), l)
@@ -183,7 +188,7 @@ func (ln *Listener) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// Server returns the server behind the Listener, for its Streams.
+// Server returns the server behind the Listener, for its Streams and Stats.
 func (ln *Listener) Server() *Server { return &ln.server }
 
 // Addr returns the address of the listener beneath.

@@ -34,6 +34,13 @@ type Server struct {
 	// a client takes them elsewhere. If zero, the default of 200 is used.
 	MaxStreams int
 
+	// MaxConnections is how many connections there may be at a time, from being
+	// accepted to their end; the tunnels of ServeConn count. One more is closed
+	// at once, before its handshake, and Refused is told: ErrTooManyConnections.
+	// It bounds what all clients together cost, and does not tell them apart.
+	// If zero, the default of 10,000 is used. If negative, there is no limit.
+	MaxConnections int
+
 	// HandshakeTimeout bounds the TLS handshake, and then the wait for the
 	// client's HTTP/2 preface and settings.
 	// If zero, the default of 10 s is used. If negative, there is no limit.
@@ -47,10 +54,10 @@ type Server struct {
 	// HTTP2 tunes the tunnels.
 	HTTP2 HTTP2
 
-	// Refused is told of each connection that came to no tunnel (no or a bad
-	// client certificate, a client that gave up, no HTTP/2), and of each tunnel
-	// that was cut because its credentials were revoked. It may be nil, and is
-	// called from several goroutines.
+	// Refused is told of each connection that came to no tunnel (one too many, no
+	// or a bad client certificate, a client that gave up, no HTTP/2), and of each
+	// tunnel that was cut because its credentials were revoked. It may be nil, is
+	// called from several goroutines, and must return soon.
 	Refused func(*RefusedError)
 
 	// Logger hears of tunnels that failed, at debug level. If nil, silence.
@@ -63,13 +70,14 @@ type Server struct {
 	listeners map[net.Listener]struct{}
 	tunnels   map[*serverTunnel]struct{}
 	streams   map[*h2.Stream]*Conn
+	stats     ServerStats    // the counters; the rest is found by counting
 	running   sync.WaitGroup // tunnels and handlers
 }
 
 // A RefusedError is a connection that a Server did not take, or cut.
 type RefusedError struct {
 	RemoteAddr net.Addr
-	Phase      Phase // PhaseTLS, PhaseHTTP2, or PhaseStream if it was cut later
+	Phase      Phase // PhaseDial if it was one too many, PhaseTLS, PhaseHTTP2, or PhaseStream if it was cut later
 	Err        error
 }
 
@@ -100,7 +108,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case err == nil:
 			pause = 0
 			// Counted before the next Accept, so that a Shutdown in between tells its client, too.
-			if tunnel := s.newTunnel(nc); tunnel != nil {
+			if tunnel, err := s.newTunnel(nc); err == nil {
 				go func() { _ = s.serveTunnel(ctx, tunnel) }() // which tells Refused and Logger
 			}
 		case ctx.Err() != nil:
@@ -124,33 +132,66 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // It returns nil when the tunnel came to an orderly end, and *RefusedError
 // when it never came to be.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
-	tunnel := s.newTunnel(nc)
-	if tunnel == nil {
-		return ErrClosed
+	tunnel, err := s.newTunnel(nc)
+	if err != nil {
+		return err
 	}
 	return s.serveTunnel(ctx, tunnel)
 }
 
-// newTunnel returns nil, and closes nc, if the server takes no more.
-func (s *Server) newTunnel(nc net.Conn) *serverTunnel {
+// newTunnel closes nc if the server takes no more.
+func (s *Server) newTunnel(nc net.Conn) (*serverTunnel, error) {
 	tunnel := &serverTunnel{server: s, nc: nc, abort: make(chan struct{})}
-	if !s.addTunnel(tunnel) {
-		nc.Close()
-		return nil
+	err := s.addTunnel(tunnel)
+	if err == nil {
+		return tunnel, nil
 	}
-	return tunnel
+	nc.Close()
+	if errors.Is(err, ErrTooManyConnections) {
+		err = tunnel.refused(PhaseDial, err)
+		s.tellRefused(err)
+	}
+	return nil, err
 }
 
 func (s *Server) serveTunnel(ctx context.Context, tunnel *serverTunnel) error {
 	defer s.removeTunnel(tunnel)
 	err := tunnel.serve(ctx)
-	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
-		s.debug("tunnel refused", "error", err)
-		if s.Refused != nil {
-			s.Refused(refused)
-		}
-	}
+	s.tellRefused(err)
 	return err
+}
+
+// tellRefused tells of err if a connection was refused.
+func (s *Server) tellRefused(err error) {
+	refused := (*RefusedError)(nil)
+	if !errors.As(err, &refused) {
+		return
+	}
+	s.debug("tunnel refused", "error", err)
+	s.mu.Lock()
+	s.stats.Refused++
+	s.mu.Unlock()
+	if s.Refused != nil {
+		s.Refused(refused)
+	}
+}
+
+// ServerStats are counts of what a Server has and did.
+type ServerStats struct {
+	Connections int    // open now, with those in their handshake; see MaxConnections
+	Streams     int    // accepted, and open now
+	Accepted    uint64 // connections that came and were not too many
+	TooMany     uint64 // connections that were closed because of MaxConnections
+	Refused     uint64 // connections that Refused was told of; those of TooMany are among them
+}
+
+// Stats returns the counts of this moment.
+func (s *Server) Stats() ServerStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stats := s.stats
+	stats.Connections, stats.Streams = len(s.tunnels), len(s.streams)
+	return stats
 }
 
 // Streams yields the accepted streams that are open now, for instance to check
@@ -270,11 +311,15 @@ func (s *Server) removeListener(l net.Listener) {
 	delete(s.listeners, l)
 }
 
-func (s *Server) addTunnel(tunnel *serverTunnel) bool {
+func (s *Server) addTunnel(tunnel *serverTunnel) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
-		return false
+		return ErrClosed
+	}
+	if limit := orDefault(s.MaxConnections, 10_000); limit >= 0 && len(s.tunnels) >= limit {
+		s.stats.TooMany++
+		return ErrTooManyConnections
 	}
 	if s.tunnels == nil {
 		s.tunnels = make(map[*serverTunnel]struct{})
@@ -283,8 +328,9 @@ func (s *Server) addTunnel(tunnel *serverTunnel) bool {
 	s.nextID++
 	tunnel.id = s.nextID
 	s.tunnels[tunnel] = struct{}{}
+	s.stats.Accepted++
 	s.running.Add(1)
-	return true
+	return nil
 }
 
 func (s *Server) removeTunnel(tunnel *serverTunnel) {
