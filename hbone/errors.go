@@ -183,6 +183,23 @@ func (e *BackoffError) Error() string { return fmt.Sprintf("backing off after: %
 
 func (e *BackoffError) Unwrap() error { return e.Last }
 
+// A SaturatedError is a dial that found no free stream in PhaseWait: the tunnels that there are carry as many as they may, or their
+// peer takes none, and no more of them may be made. It is an os.ErrDeadlineExceeded.
+type SaturatedError struct {
+	Tunnels int           // that would have served
+	Waited  time.Duration // Transport.ConnectTimeout
+}
+
+func (e *SaturatedError) Error() string {
+	return fmt.Sprintf("no free stream in %d tunnels within %v", e.Tunnels, e.Waited)
+}
+
+// Timeout is always true.
+func (e *SaturatedError) Timeout() bool { return true }
+
+// Is reports whether target is os.ErrDeadlineExceeded.
+func (e *SaturatedError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
+
 // phaseTimeout is a time limit of ours that passed.
 type phaseTimeout struct{ limit time.Duration }
 

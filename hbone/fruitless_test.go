@@ -108,6 +108,10 @@ func closedFor(open <-chan struct{}, nc net.Conn) {
 			if !f.IsAck() {
 				_ = fr.WriteSettingsAck()
 			}
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				_ = fr.WritePing(true, f.Data)
+			}
 		}
 	}
 }

@@ -57,6 +57,7 @@ type group struct {
 	added   int       // tunnels, ever
 	waiters []*waiter // first come, first served
 	dials   int       // under way for waiters
+	made    time.Time // when the last one, or the last growth, was over
 
 	growth   chan struct{} // closed when it is over: one dial is under way for spread, or to replace an old tunnel
 	nextGrow time.Time     // not before
@@ -74,7 +75,8 @@ type group struct {
 // A waiter gets exactly one grant, unless it leaves first.
 type waiter struct {
 	hops  []Hop // its caller's: good while it waits
-	added int   // tunnels that the group had had when it came
+	since time.Time
+	added int // tunnels that the group had had when it came
 	grant chan grant
 }
 
@@ -139,20 +141,53 @@ func (p *pool) acquire(ctx context.Context, hops []Hop, spread int) (tn *tunnel,
 			return tn, true, nil
 		}
 	}
-	w := &waiter{hops: hops, added: g.added, grant: make(chan grant, 1)}
+	w := &waiter{hops: hops, since: time.Now(), added: g.added, grant: make(chan grant, 1)}
 	g.waiters = append(g.waiters, w)
 	g.settle()
 	p.mu.Unlock()
-	select {
-	case got := <-w.grant:
-		if got.err != nil {
-			return nil, false, got.err
-		}
-		return got.tunnel, got.tunnel.nth <= w.added, nil
-	case <-ctx.Done():
-		p.leave(g, w)
-		return nil, false, waitError(ctx, hops)
+	tn, err = p.await(ctx, g, w)
+	if err != nil {
+		return nil, false, err
 	}
+	return tn, tn.nth <= w.added, nil
+}
+
+// await returns what w is granted. It gives up when ctx ends, or when w has waited for a free stream for too long.
+func (p *pool) await(ctx context.Context, g *group, w *waiter) (*tunnel, error) {
+	patience := limit(p.t.ConnectTimeout)
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case got := <-w.grant:
+			return got.tunnel, got.err
+		case <-ctx.Done():
+			p.leave(g, w)
+			return nil, waitError(ctx, w.hops)
+		case <-timer.C:
+			waited, tunnels := p.saturated(g, w)
+			if waited >= patience {
+				p.leave(g, w)
+				return nil, hopError(w.hops, len(w.hops)-1, PhaseWait, "", &SaturatedError{tunnels, patience})
+			}
+			timer.Reset(patience - waited)
+		}
+	}
+}
+
+// saturated says how long w has waited for a stream of the tunnels that there are. Tunnels that are being made do not
+// take that time: they have limits of their own.
+func (p *pool) saturated(g *group, w *waiter) (waited time.Duration, tunnels int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if g.dials > 0 || g.growth != nil || len(w.grant) > 0 {
+		return 0, len(g.tunnels)
+	}
+	since := w.since
+	if g.made.After(since) {
+		since = g.made
+	}
+	return time.Since(since), len(g.tunnels)
 }
 
 // waitError is for who did not get as far as to a tunnel.
@@ -299,6 +334,7 @@ func (p *pool) dial(g *group, hops []Hop) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g.dials--
+	g.made = time.Now()
 	if err != nil {
 		g.failed(err)
 		if g.dials == 0 {

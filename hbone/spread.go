@@ -98,6 +98,7 @@ func (p *pool) grow(g *group, hops []Hop) {
 	defer p.mu.Unlock()
 	close(g.growth)
 	g.growth = nil
+	g.made = time.Now()
 	if err != nil {
 		g.growWait = min(max(2*g.growWait, firstGrowWait), maxGrowWait)
 		g.nextGrow = time.Now().Add(g.growWait)

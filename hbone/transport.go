@@ -25,7 +25,8 @@ type Transport struct {
 
 	// DialTimeout, TLSTimeout, HTTP2Timeout and ConnectTimeout bound the phases
 	// of a hop: DialContext, the handshake, the wait for the peer's HTTP/2
-	// settings, and the wait for the answer to a CONNECT.
+	// settings, and the wait for the answer to a CONNECT. ConnectTimeout also
+	// bounds the wait for a free stream, where no more tunnels may be made.
 	// If zero, the default of 10 s is used. If negative, there is no limit.
 	DialTimeout    time.Duration
 	TLSTimeout     time.Duration
@@ -33,12 +34,14 @@ type Transport struct {
 	ConnectTimeout time.Duration
 
 	// MaxStreamsPerTunnel is how many streams a tunnel carries before another
-	// one is made. If the peer allows fewer, that counts; while it allows none, dials wait.
+	// one is made. If the peer allows fewer, that counts; while it allows none, dials
+	// wait, as with MaxTunnels.
 	// If zero, the default of 100 is used. If negative, only what the peer allows counts.
 	MaxStreamsPerTunnel int
 
 	// MaxTunnels bounds the tunnels that may stand in for each other; further
-	// dials wait for a free stream. If zero, there is no limit.
+	// dials wait for a free stream, for ConnectTimeout: then they fail with a
+	// *SaturatedError. If zero, there is no limit.
 	MaxTunnels int
 
 	// IdleTimeout is how long a tunnel is kept after its last stream, or Warm, ended.

@@ -61,9 +61,9 @@ func (t *roundTrip) answer(now time.Time, sent int64) bool {
 // A peakRate is the highest rate of late, in bytes a second: what the path carries if nothing holds it up, such as a window
 // of ours.
 type peakRate struct {
-	best, before float64 // in this period, in the one before
+	best, before float64   // in this period, in the one before
 	began        time.Time // this period
-	notes        int // measurements, ever
+	notes        int       // measurements, ever
 }
 
 // gain is by how much more than the rate asks for is to be given now. It is more than one at times, since a path whose other direction is
