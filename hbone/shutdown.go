@@ -3,6 +3,7 @@ package hbone
 import (
 	"context"
 	"slices"
+	"sync"
 )
 
 // shutdown retires all tunnels; each closes when its last stream ended, the
@@ -45,16 +46,20 @@ func (p *pool) stopLocked() {
 	}
 }
 
-// close ends everything: the inner tunnels first, so that their goodbyes still
-// have a way out.
+// close ends everything: the tunnels to one hop side by side, and the inner ones before those that carry them, so that
+// their goodbyes still have a way out.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.stopLocked()
-	tunnels := p.innermostFirst()
+	hops := p.byHop()
 	p.mu.Unlock()
 	p.cancel(ErrClosed)
-	for _, tn := range tunnels {
-		_ = tn.conn.Close()
+	for _, tunnels := range slices.Backward(hops) {
+		var closing sync.WaitGroup
+		for _, tn := range tunnels {
+			closing.Go(func() { _ = tn.conn.Close() })
+		}
+		closing.Wait()
 	}
 	p.tasks.Wait()
 }
@@ -89,11 +94,11 @@ func (p *pool) retireIdle(hop int) []*tunnel {
 	return idle
 }
 
-func (p *pool) innermostFirst() []*tunnel {
-	tunnels := make([]*tunnel, 0, len(p.tunnels))
+// byHop returns all tunnels by the depth of the hop that they end at. p.mu is held.
+func (p *pool) byHop() [][]*tunnel {
+	hops := make([][]*tunnel, len(p.stats))
 	for tn := range p.tunnels {
-		tunnels = append(tunnels, tn)
+		hops[tn.hop] = append(hops[tn.hop], tn)
 	}
-	slices.SortFunc(tunnels, func(a, b *tunnel) int { return b.hop - a.hop })
-	return tunnels
+	return hops
 }
