@@ -47,7 +47,7 @@ var ErrTooManyConnections = errors.New("hbone: too many connections")
 var ErrClosed = fmt.Errorf("hbone: %w", net.ErrClosed)
 
 // A ConfigError is a Path, Server or Credentials that would be unsafe or
-// cannot work. Nothing was sent.
+// cannot work. Nothing was sent. In a HopError, it is about that hop's CONNECT.
 type ConfigError struct {
 	Hop   int    // index of the hop; -1 if it is not about one hop
 	Field string // what to change
@@ -209,10 +209,13 @@ func (e phaseTimeout) Timeout() bool { return true }
 
 func (e phaseTimeout) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
-// asStatus turns the engine's error into ours.
-func asStatus(err error) error {
+// asOurs turns an error of the engine's into ours.
+func asOurs(err error) error {
 	if status := (*h2.StatusError)(nil); errors.As(err, &status) {
 		return &StatusError{Status: status.Status, Header: status.Header}
+	}
+	if header := (*h2.HeaderError)(nil); errors.As(err, &header) {
+		return &ConfigError{Hop: -1, Field: "header of the CONNECT", Err: header}
 	}
 	return err
 }

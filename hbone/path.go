@@ -17,7 +17,8 @@ type Path struct {
 
 	// StreamHeader is sent with the last CONNECT, the one that opens the
 	// application's own stream: baggage, forwarded, traceparent,
-	// x-forwarded-network.
+	// x-forwarded-network. One that HTTP/2 cannot carry fails the dial with a
+	// HopError that is not retryable, as does a Hop's TunnelHeader.
 	StreamHeader http.Header
 
 	// Spread is how many inner tunnels to keep, at most, where the path has

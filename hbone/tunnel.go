@@ -158,7 +158,7 @@ func (tn *tunnel) doubt() {
 // peer thinks of our certificate, and whether it speaks HTTP/2 at all, shows
 // only here.
 func (tn *tunnel) connectError(authority string, err error) *HopError {
-	err = asStatus(err)
+	err = asOurs(err)
 	if hop := (*HopError)(nil); errors.As(err, &hop) {
 		return hop // it was cut
 	}

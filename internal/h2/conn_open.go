@@ -15,7 +15,8 @@ import (
 // ctx ends first, the stream is reset and the error is ctx's; after Config.AnswerTimeout, it
 // is [ErrAnswerTimeout].
 //
-// The error is [ErrUnprocessed] if the CONNECT may be repeated on another connection.
+// The error is [ErrUnprocessed] if the CONNECT may be repeated on another connection, and a
+// [*HeaderError] if that is of no use.
 func (c *Conn) Open(ctx context.Context, to string, h http.Header) (*Stream, error) {
 	var space fewFields
 	fields, err := requestFields(space[:0], to, h)

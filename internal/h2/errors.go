@@ -27,6 +27,13 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("h2: CONNECT answered with status %d", e.Status)
 }
 
+// A HeaderError says that a request or an answer of ours cannot be sent, on any connection. Nothing of it was.
+type HeaderError struct {
+	Fault string // what is wrong, in words
+}
+
+func (e *HeaderError) Error() string { return "h2: " + e.Fault }
+
 // A StreamError is the abortive end of one stream: a RST_STREAM of either side.
 //
 // A remote reset unwraps to [syscall.ECONNRESET], and to [ErrUnprocessed] where

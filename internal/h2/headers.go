@@ -53,8 +53,7 @@ func (l *headerList) add(f hpack.HeaderField) {
 		return
 	}
 	l.regular = true
-	if err := checkField(f.Name, f.Value); err != nil {
-		l.malformed = err.Error()
+	if l.malformed = checkField(f.Name, f.Value); l.malformed != "" {
 		return
 	}
 	if l.fields == nil {
@@ -126,23 +125,23 @@ func (l *headerList) responseStatus() (code int, fault string) {
 	return code, ""
 }
 
-// checkField checks the name and value of a regular field, as RFC 9113 §8.2 wants them.
-func checkField(name, value string) error {
+// checkField returns what is wrong with a regular field (RFC 9113 §8.2), "" if nothing is.
+func checkField(name, value string) string {
 	switch {
 	case !validName(name):
-		return fmt.Errorf("invalid header name %q", name)
+		return fmt.Sprintf("invalid header name %q", name)
 	case !validValue(value):
-		return fmt.Errorf("invalid value of header %q", name)
+		return fmt.Sprintf("invalid value of header %q", name)
 	}
 	switch name { // RFC 9113 §8.2.2
 	case "connection", "proxy-connection", "keep-alive", "transfer-encoding", "upgrade":
-		return fmt.Errorf("connection-specific header %q", name)
+		return fmt.Sprintf("connection-specific header %q", name)
 	case "te":
 		if value != "trailers" {
-			return fmt.Errorf("header te: %q", value)
+			return fmt.Sprintf("header te: %q", value)
 		}
 	}
-	return nil
+	return ""
 }
 
 // validName reports whether s is a lower-case token (RFC 9113 §8.2.1, RFC 9110 §5.6.2).
@@ -175,8 +174,8 @@ func appendFields(fields []hpack.HeaderField, h http.Header) ([]hpack.HeaderFiel
 	for name, values := range h {
 		name = strings.ToLower(name)
 		for _, v := range values {
-			if err := checkField(name, v); err != nil {
-				return nil, fmt.Errorf("h2: %w", err)
+			if fault := checkField(name, v); fault != "" {
+				return nil, &HeaderError{fault}
 			}
 			fields = append(fields, hpack.HeaderField{Name: name, Value: v, Sensitive: perStream(name)})
 		}
@@ -200,7 +199,7 @@ type fewFields [8]hpack.HeaderField
 // requestFields appends those of a CONNECT (RFC 9113 §8.5).
 func requestFields(fields []hpack.HeaderField, to string, h http.Header) ([]hpack.HeaderField, error) {
 	if to == "" || !validValue(to) {
-		return nil, fmt.Errorf("h2: invalid authority %q", to)
+		return nil, &HeaderError{fmt.Sprintf("invalid authority %q", to)}
 	}
 	return appendFields(append(fields,
 		hpack.HeaderField{Name: pseudoNames[method], Value: http.MethodConnect},
@@ -215,7 +214,7 @@ func responseFields(fields []hpack.HeaderField, code int, h http.Header) ([]hpac
 		value = strconv.Itoa(code)
 	}
 	if code < 200 || code > 999 {
-		return nil, fmt.Errorf("h2: invalid status %d", code)
+		return nil, &HeaderError{fmt.Sprintf("invalid status %d", code)}
 	}
 	return appendFields(append(fields, hpack.HeaderField{Name: pseudoNames[status], Value: value}), h)
 }

@@ -519,3 +519,38 @@ func TestPerStreamHeadersAreNotIndexed(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// TestHeaderError: what may not be sent is refused before anything is, with a type that tells it from what went wrong on the way.
+func TestHeaderError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := make(chan error, 1)
+		c, _ := newPair(t, memWire, Config{}, func(s *Stream) {
+			answers <- s.Accept(http.Header{"Upgrade": {"websocket"}})
+			s.Reject(http.StatusServiceUnavailable, nil)
+		})
+		requests := []struct {
+			to     string
+			header http.Header
+		}{
+			{"", nil},
+			{"a:1\n", nil},
+			{"a:1", http.Header{"": {"x"}}},
+			{"a:1", http.Header{"Bad Name": {"x"}}},
+			{"a:1", http.Header{"A": {"b\x00"}}},
+			{"a:1", http.Header{"Te": {"gzip"}}},
+			{"a:1", http.Header{"Connection": {"close"}}},
+		}
+		for _, r := range requests {
+			if _, err := c.Open(t.Context(), r.to, r.header); !errors.As(err, new(*HeaderError)) || errors.Is(err, ErrUnprocessed) {
+				t.Errorf("Open(%q, %q): %v, want a *HeaderError", r.to, r.header, err)
+			}
+		}
+		_, err := c.Open(t.Context(), "a:1", nil)
+		if got := <-answers; !errors.As(got, new(*HeaderError)) {
+			t.Errorf("Accept: %v, want a *HeaderError", got)
+		}
+		if !errors.As(err, new(*StatusError)) {
+			t.Errorf("Open after all of them: %v, want the server's answer", err)
+		}
+	})
+}
