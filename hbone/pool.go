@@ -310,7 +310,7 @@ func (g *group) wantDials() int {
 		return 1
 	}
 	for _, tn := range g.tunnels {
-		if !tn.settled || tn.useless() {
+		if !tn.doubted && !tn.conn.Settled() || tn.useless() {
 			return 0
 		}
 	}

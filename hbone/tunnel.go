@@ -42,7 +42,6 @@ type tunnel struct {
 	carriers map[*h2.Stream]struct{} // those of them that carry a tunnel
 	lastPick uint64
 	idleFrom time.Time
-	settled  bool // the peer's settings came, or a CONNECT came to something: its room is known
 	proved   bool // a CONNECT, or Warm, was answered: the peer took us
 	doubted  bool // a CONNECT was not answered in time, nor a PING since
 	retired  RetireReason
@@ -178,10 +177,6 @@ func (tn *tunnel) connectError(authority string, err error) *HopError {
 func (tn *tunnel) proveLocked() {
 	tn.proved = true
 	tn.group.failures = 0
-	if !tn.settled {
-		tn.settled = true
-		tn.group.settle()
-	}
 }
 
 // unprovedPhase says where a tunnel failed whose peer never answered.
@@ -216,7 +211,6 @@ func (tn *tunnel) release() {
 }
 
 func (tn *tunnel) releaseLocked() {
-	tn.settled = true
 	tn.active--
 	tn.backend.active--
 	if tn.active == 0 {
@@ -421,7 +415,6 @@ func (p *pool) notify(tn *tunnel) {
 	if tn.conn.Err() != nil {
 		return // finish comes next
 	}
-	tn.settled = true
 	if tn.backend != nil && tn.conn.Draining() { // backend: it is in its group
 		tn.retireLocked(RetireGoAway)
 	}

@@ -161,12 +161,16 @@ func (c *Conn) start() {
 // NotifyAvailable sets a function that is called when Available may have grown, the
 // peer began to drain the connection, or the connection ended; not when a
 // stream ends of which Config.StreamEnded hears. Set it before the first stream is
-// opened. f is called without locks held; it must not block, and must not call
-// Close, CloseWithError or Shutdown.
+// opened. If any of it was before that, f is called at once. f is called without locks
+// held; it must not block, and must not call Close, CloseWithError or Shutdown.
 func (c *Conn) NotifyAvailable(f func()) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.notify = f
+	missed := c.gotSettings || c.leaving()
+	c.mu.Unlock()
+	if missed && f != nil {
+		f()
+	}
 }
 
 // available calls the hook. c.mu is not held.
@@ -194,6 +198,13 @@ func (c *Conn) slots() int {
 	}
 	ids := (maxStreamID-int64(c.nextID))/2 + 1
 	return int(max(0, min(c.peer.maxStreams-int64(len(c.streams)), ids)))
+}
+
+// Settled reports whether the peer's first SETTINGS came: before, Available is a guess (RFC 9113 §6.5.2).
+func (c *Conn) Settled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gotSettings
 }
 
 // Draining reports whether the connection takes no further streams, ever: either

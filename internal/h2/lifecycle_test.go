@@ -454,6 +454,38 @@ func TestPing(t *testing.T) {
 	})
 }
 
+// TestNotifyAvailableIsNotMissed: whoever asks late is told at once what he would have been told.
+func TestNotifyAvailableIsNotMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := memnet.Pipe()
+		p := newPeer(t, b)
+		c, err := NewClient(a, Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		notified := 0
+		notify := func() { notified++ }
+		c.NotifyAvailable(notify)
+		synctest.Wait()
+		if notified != 0 || c.Settled() {
+			t.Errorf("told %d times, Settled() = %v before the peer's SETTINGS", notified, c.Settled())
+		}
+		c.NotifyAvailable(nil)
+		p.fr.WriteSettings()
+		synctest.Wait()
+		c.NotifyAvailable(notify)
+		if notified != 1 || !c.Settled() {
+			t.Errorf("told %d times, Settled() = %v after the peer's SETTINGS; want once, true", notified, c.Settled())
+		}
+		c.Close()
+		c.NotifyAvailable(notify)
+		if notified < 2 {
+			t.Error("not told of the end")
+		}
+	})
+}
+
 // TestPingsAtOnce: each is told of its own answer, however they meet.
 func TestPingsAtOnce(t *testing.T) {
 	for range 20 {
