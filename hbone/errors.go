@@ -183,8 +183,8 @@ func (e *BackoffError) Error() string { return fmt.Sprintf("backing off after: %
 
 func (e *BackoffError) Unwrap() error { return e.Last }
 
-// A SaturatedError is a dial that found no free stream in PhaseWait: the tunnels that there are carry as many as they may, or their
-// peer takes none, and no more of them may be made. It is an os.ErrDeadlineExceeded.
+// A SaturatedError is a dial that found no free stream in PhaseWait: the tunnels that there are carry as many as they
+// may, or their peer takes none, and no more of them may be made. It is an os.ErrDeadlineExceeded.
 type SaturatedError struct {
 	Tunnels int           // that would have served
 	Waited  time.Duration // Transport.ConnectTimeout

@@ -2,7 +2,6 @@ package hbone_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -44,26 +43,13 @@ func TestExpiredCredentialsMakeNoTunnels(t *testing.T) {
 // TestPeerThatTakesNoStreams: a limit of no streams is not a full tunnel.
 func TestPeerThatTakesNoStreams(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		l, err := w.net.Listen(podAddr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
 		w.net.SetLatency("pod-1", "client", time.Millisecond)
 		open := make(chan struct{})
-		go func() {
-			for {
-				nc, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go closedFor(open, tls.Server(nc, w.ca.ServerConfig(w.ca.Issue(podID))))
-			}
-		}()
+		w.played(func(nc net.Conn) { closedFor(open, nc) })
 		tr := w.transport()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_, err = tr.Dial(ctx, w.oneHop())
+		_, err := tr.Dial(ctx, w.oneHop())
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("dial: %v, want context.DeadlineExceeded", err)
 		}
@@ -90,30 +76,14 @@ func closedFor(open <-chan struct{}, nc net.Conn) {
 		limit.Val = 1
 		_ = http2.NewFramer(nc, nil).WriteSettings(limit)
 	}()
-	for {
-		f, err := fr.ReadFrame()
-		if err != nil {
-			return
+	answerAll(fr, func() bool {
+		select {
+		case <-open:
+			return true
+		default:
+			return false
 		}
-		switch f := f.(type) {
-		case *http2.HeadersFrame:
-			select {
-			case <-open:
-				// ":status: 200", from the static table (RFC 7541 appendix A).
-				_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: []byte{0x88}, EndHeaders: true})
-			default:
-				_ = fr.WriteRSTStream(f.StreamID, http2.ErrCodeRefusedStream)
-			}
-		case *http2.SettingsFrame:
-			if !f.IsAck() {
-				_ = fr.WriteSettingsAck()
-			}
-		case *http2.PingFrame:
-			if !f.IsAck() {
-				_ = fr.WritePing(true, f.Data)
-			}
-		}
-	}
+	})
 }
 
 // TestNegativeMaxStreams: as with the other limits, negative is none but the peer's.

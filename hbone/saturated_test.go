@@ -2,8 +2,8 @@ package hbone_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
+	"net"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -43,26 +43,13 @@ func dialWithin(t *testing.T, tr *hbone.Transport, p hbone.Path) (took time.Dura
 
 func TestPeerThatNeverTakesStreams(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		l, err := w.net.Listen(podAddr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
 		w.net.SetLatency("pod-1", "client", time.Second)
 		never := make(chan struct{})
 		defer close(never)
-		go func() {
-			for {
-				nc, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go closedFor(never, tls.Server(nc, w.ca.ServerConfig(w.ca.Issue(podID))))
-			}
-		}()
+		w.played(func(nc net.Conn) { closedFor(never, nc) })
 		tr := w.transport()
 		tr.ConnectTimeout = 5 * time.Second
-		_, err = dialWithin(t, tr, w.oneHop()) // begins before the peer says so: its CONNECT is refused
+		_, err := dialWithin(t, tr, w.oneHop()) // begins before the peer says so: its CONNECT is refused
 		wantSaturated(t, err, 0, 1, 5*time.Second)
 		took, err := dialWithin(t, tr, w.oneHop())
 		if wantSaturated(t, err, 0, 1, 5*time.Second); took != 5*time.Second {

@@ -2,7 +2,6 @@ package hbone_test
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -26,21 +25,7 @@ func silentFor(d time.Duration, nc net.Conn) {
 	if fr.WriteSettings() != nil {
 		return
 	}
-	for {
-		f, err := fr.ReadFrame()
-		if err != nil {
-			return
-		}
-		switch f := f.(type) {
-		case *http2.HeadersFrame:
-			// ":status: 200", from the static table (RFC 7541 appendix A).
-			_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: []byte{0x88}, EndHeaders: true})
-		case *http2.SettingsFrame:
-			if !f.IsAck() {
-				_ = fr.WriteSettingsAck()
-			}
-		}
-	}
+	answerAll(fr, func() bool { return true })
 }
 
 // TestSilentPeerGetsOneDial: how many streams a tunnel carries is not known before the peer's settings came, and that some
@@ -50,20 +35,7 @@ func TestSilentPeerGetsOneDial(t *testing.T) {
 	for _, leavers := range []int{0, 20} {
 		t.Run(fmt.Sprintf("%d leave", leavers), func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				l, err := w.net.Listen(podAddr)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer l.Close()
-				go func() {
-					for {
-						nc, err := l.Accept()
-						if err != nil {
-							return
-						}
-						go silentFor(silence, tls.Server(nc, w.ca.ServerConfig(w.ca.Issue(podID))))
-					}
-				}()
+				w.played(func(nc net.Conn) { silentFor(silence, nc) })
 				tr := w.transport()
 				errs := make(chan error)
 				for i := range dials {
@@ -103,24 +75,14 @@ func TestSilentPeerGetsOneDial(t *testing.T) {
 // TestSilentPeerIsLeft: a tunnel whose peer does not answer does not keep another from being made.
 func TestSilentPeerIsLeft(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		l, err := w.net.Listen(podAddr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		go func() {
-			for silence := time.Hour; ; silence = 0 { // only the first
-				nc, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go silentFor(silence, tls.Server(nc, w.ca.ServerConfig(w.ca.Issue(podID))))
-			}
-		}()
+		silence := make(chan time.Duration, 2)
+		silence <- time.Hour
+		silence <- 0
+		w.played(func(nc net.Conn) { silentFor(<-silence, nc) })
 		tr := w.transport()
 		tr.HTTP2Timeout, tr.ConnectTimeout = -1, 5*time.Second
 		tr.HTTP2 = hbone.HTTP2{PingInterval: -1}
-		_, err = tr.Dial(context.Background(), w.oneHop())
+		_, err := tr.Dial(context.Background(), w.oneHop())
 		wantHop(t, err, 0, hbone.PhaseConnect)
 		mustDial(t, tr, w.oneHop()).Close()
 		tr.Close()

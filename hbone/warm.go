@@ -55,7 +55,7 @@ func (tn *tunnel) confirm(ctx context.Context) error {
 // warm does what as many dials as may be needed would have done in the background, one after the other.
 func (g *group) warm(ctx context.Context, hops []Hop, spread int) error {
 	for range tunnelsPerBackend * spread {
-		growth := g.grow(hops)
+		growth := g.growOrKeep(hops)
 		if growth == nil {
 			return nil
 		}
@@ -68,8 +68,8 @@ func (g *group) warm(ctx context.Context, hops []Hop, spread int) error {
 	return nil
 }
 
-// grow returns the growth that is under way, if more tunnels are wanted. If not, it keeps those that are there.
-func (g *group) grow(hops []Hop) <-chan struct{} {
+// growOrKeep returns the growth that is under way, if more tunnels are wanted. If not, it keeps those that are there.
+func (g *group) growOrKeep(hops []Hop) <-chan struct{} {
 	g.pool.mu.Lock()
 	defer g.pool.mu.Unlock()
 	g.growIfWanted(hops)

@@ -2,6 +2,7 @@ package hbone_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"golang.org/x/net/http2"
 
 	"github.com/eastwest-mesh/eastwest/hbone"
 	"github.com/eastwest-mesh/eastwest/internal/memnet"
@@ -84,6 +87,53 @@ func (w *world) serve(address string, s *hbone.Server) *hbone.Server {
 		done.Wait()
 	})
 	return s
+}
+
+// played serves podID on podAddr, over TLS, by a server that is played frame by frame.
+func (w *world) played(server func(net.Conn)) {
+	w.Helper()
+	l, err := w.net.Listen(podAddr)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { l.Close() })
+	cfg := w.ca.ServerConfig(w.ca.Issue(podID))
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go server(tls.Server(nc, cfg))
+		}
+	}()
+}
+
+// answerAll is the rest of such a server: it accepts the streams that it takes, and refuses others.
+func answerAll(fr *http2.Framer, takes func() bool) {
+	for {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch f := f.(type) {
+		case *http2.HeadersFrame:
+			if !takes() {
+				_ = fr.WriteRSTStream(f.StreamID, http2.ErrCodeRefusedStream)
+				continue
+			}
+			// ":status: 200", from the static table (RFC 7541 appendix A).
+			_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: []byte{0x88}, EndHeaders: true})
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				_ = fr.WriteSettingsAck()
+			}
+		case *http2.PingFrame:
+			if !f.IsAck() {
+				_ = fr.WritePing(true, f.Data)
+			}
+		}
+	}
 }
 
 // pod serves podID on address.
