@@ -145,10 +145,12 @@ func (p *packed) as(k *kind) *packed {
 
 func samePacked(a, b *packed) bool { return a.uid == b.uid }
 
+func hasPackedUID(uid string) func(*packed) bool { return func(p *packed) bool { return p.uid == uid } }
+
 func findPacked(in interface {
 	Find(uint64, func(*packed) bool) *packed
 }, uid string) *packed {
-	return in.Find(pmap.HashString(uid), func(p *packed) bool { return p.uid == uid })
+	return in.Find(pmap.HashString(uid), hasPackedUID(uid))
 }
 
 // kinds are those of all facts, each once.

@@ -38,6 +38,9 @@ func TestViewsAgainstOracle(t *testing.T) {
 				if i%100 == 0 {
 					for _, v := range views {
 						v.check(t, g.world, i)
+						other := views[g.rng.IntN(len(views))]
+						other.check(t, g.world, i)
+						v.checkBeside(t, other)
 					}
 				}
 				if i%50 == 0 { // a view that starts in the middle
@@ -50,6 +53,36 @@ func TestViewsAgainstOracle(t *testing.T) {
 				v.check(t, g.world, *events)
 			}
 			g.shuffled(t, views)
+		})
+	}
+}
+
+// TestViewsComeAndGo holds views to the oracle that are opened and closed between events, so that they start
+// from what others have, and outlive them.
+func TestViewsComeAndGo(t *testing.T) {
+	for _, compat := range []endpoints.Compat{endpoints.Native, endpoints.Istio} {
+		t.Run(compat.String(), func(t *testing.T) {
+			g := &generator{rng: rand.New(rand.NewPCG(*seed, 5)), world: &world{compat: compat, clusters: make(map[string]*worldCluster)}}
+			mesh := endpoints.New(endpoints.Config{Compat: compat})
+			open := make(map[endpoints.Client]*followed)
+			all := clients()
+			for i := range *events / 2 {
+				g.event(t, mesh)
+				if c := all[g.rng.IntN(len(all))]; g.one(4) {
+					if v := open[c]; v != nil {
+						v.Close()
+						delete(open, c)
+					} else {
+						open[c] = openView(mesh, c)
+						open[c].check(t, g.world, i)
+					}
+				}
+				if i%20 == 0 {
+					for _, v := range open {
+						v.check(t, g.world, i)
+					}
+				}
+			}
 		})
 	}
 }
@@ -107,6 +140,35 @@ func (f *followed) check(t *testing.T, w *world, event int) {
 	want := w.view(f.Client())
 	if !sameResources(want, f.applied) {
 		t.Fatalf("event %d, %+v: -oracle +view\n%s", event, f.Client(), gocmp.Diff(want, f.applied, compareOptions()))
+	}
+}
+
+// checkBeside holds the other ways to read a state to what deltas led to, beside that of another view.
+func (f *followed) checkBeside(t *testing.T, other *followed) {
+	t.Helper()
+	got := make(map[string]endpoints.Resource)
+	for r := range f.last.All() {
+		got[r.Name()] = r
+	}
+	if n := f.last.Len(); n != len(f.applied) || !sameResources(got, f.applied) {
+		t.Fatalf("%+v: Len %d, want %d; -deltas +All\n%s", f.Client(), n, len(f.applied), gocmp.Diff(f.applied, got, compareOptions()))
+	}
+	for name := range other.applied {
+		r, ok := f.last.Get(name)
+		if want, has := f.applied[name]; ok != has || ok && !r.Equal(want) {
+			t.Fatalf("%+v: Get(%s) = %v, %v, want %v, %v", f.Client(), name, r, ok, want, has)
+		}
+	}
+	got = maps.Clone(other.applied)
+	d := f.last.Since(other.last)
+	for _, name := range d.Removed {
+		delete(got, name)
+	}
+	for _, r := range d.Upserts {
+		got[r.Name()] = r
+	}
+	if !sameResources(got, f.applied) {
+		t.Fatalf("from %+v to %+v: -deltas +Since\n%s", other.Client(), f.Client(), gocmp.Diff(f.applied, got, compareOptions()))
 	}
 }
 

@@ -11,7 +11,10 @@ import (
 type publisher struct {
 	mesh  *Mesh
 	dirt  *dirt
-	fresh []*horizon // that were made for this
+	fresh []*horizon                      // that were made for this
+	far   farChanges                      // of the view whose turn it is
+	steps map[pmap.Set[*packed]][]farStep // that views made, by where from
+	last  pmap.Set[*packed]               // that one led to
 }
 
 // publish brings all views up to date.
@@ -42,10 +45,12 @@ func (m *Mesh) publishOnce() {
 	}
 }
 
-// build fills a new view.
-func (m *Mesh) build(v *sharedView) {
+// build fills views.
+func (m *Mesh) build(views ...*sharedView) {
 	p := &publisher{mesh: m, dirt: &m.dirt}
-	p.update(v, true)
+	for _, v := range views {
+		p.update(v, true)
+	}
 	p.finish()
 }
 
@@ -161,8 +166,9 @@ func (p *publisher) update(v *sharedView, everything bool) {
 	if (everything || len(p.dirt.networks) > 0) && v.client.Role != GatewayRole {
 		u.gateways()
 	}
+	u.finishFar()
 	if u.changed {
-		v.advance(&Snapshot{last.version + 1, u.services.Map(), u.workloads.Set()})
+		v.advance(&Snapshot{last.version + 1, u.services.Map(), u.workloads.Set(), v.far})
 	}
 }
 
@@ -226,7 +232,7 @@ func (u *update) set(w *packed) {
 }
 
 func (u *update) put(w *packed) {
-	hash, has := pmap.HashString(w.uid), func(p *packed) bool { return p.uid == w.uid }
+	hash, has := pmap.HashString(w.uid), hasPackedUID(w.uid)
 	if old := u.workloads.Find(hash, has); old != w && !old.equal(w) {
 		u.workloads.Put(hash, w, has)
 		u.changed = true
@@ -234,7 +240,7 @@ func (u *update) put(w *packed) {
 }
 
 func (u *update) delete(uid string) {
-	if u.workloads.Delete(pmap.HashString(uid), func(p *packed) bool { return p.uid == uid }) {
+	if u.workloads.Delete(pmap.HashString(uid), hasPackedUID(uid)) {
 		u.changed = true
 	}
 }
@@ -307,11 +313,8 @@ func (s *Service) allowAll() bool {
 
 // group brings what backs a service in one place up to date.
 func (u *update) group(s *serviceState, k groupKey, members bool) {
-	if k.network != u.client.Network {
-		u.horizonOf(s, u.mesh.horizonKey(k, u.client))
-		return
-	}
-	if u.all || !members || s.groups[k] == nil {
+	u.horizonOf(s, u.mesh.horizonKey(k, u.client))
+	if k.network != u.client.Network || u.all || !members || s.groups[k] == nil {
 		return // workloads that changed are looked at anyway
 	}
 	if u.members == nil {
@@ -322,9 +325,9 @@ func (u *update) group(s *serviceState, k groupKey, members bool) {
 	}
 }
 
-// horizonOf brings a part of the horizon up to date, if it is one that this view can show.
+// horizonOf brings a part of the horizon up to date, if it is one that this view can show, or shares.
 func (u *update) horizonOf(s *serviceState, k horizonKey) {
-	if u.client.Role == GatewayRole || k.network == u.client.Network || k != u.mesh.horizonKey(k.groupKey, u.client) {
+	if u.client.Role == GatewayRole || k.network == u.client.Network && !u.view.far.shared || k != u.mesh.horizonKey(k.groupKey, u.client) {
 		return
 	}
 	h := u.horizon(s, k)
@@ -333,12 +336,12 @@ func (u *update) horizonOf(s *serviceState, k horizonKey) {
 		shown = h.workloads(u.mesh, merged, u.client)
 	}
 	for _, w := range shown {
-		u.put(w)
+		u.putFar(w.uid, w)
 	}
 	for _, names := range [][]string{h.before, h.names} {
 		for _, name := range names {
 			if !slices.ContainsFunc(shown, func(w *packed) bool { return w.uid == name }) {
-				u.delete(name)
+				u.putFar(name, nil)
 			}
 		}
 	}

@@ -40,13 +40,14 @@ type View struct {
 	closed chan struct{}
 }
 
-// A sharedView is what the views of equal clients have in common. The mesh's lock guards users, gateways
-// and waypoints.
+// A sharedView is what the views of equal clients have in common. The mesh's lock guards users, gateways,
+// waypoints and far.
 type sharedView struct {
 	client    Client
 	users     int
 	gateways  []string // names of the workloads that stand for gateways
 	waypoints waypointUsers
+	far       farSet // the latest; what changed in the hidden part is no new state
 	current   atomic.Pointer[Snapshot]
 
 	mu   sync.Mutex
@@ -86,8 +87,8 @@ func (m *Mesh) View(c Client) *View {
 	defer m.mu.Unlock()
 	v := m.views[c]
 	if v == nil {
-		v = &sharedView{client: c, waypoints: make(waypointUsers)}
-		v.current.Store(&Snapshot{})
+		v = &sharedView{client: c, waypoints: make(waypointUsers), far: m.newFarSet(c)}
+		v.current.Store(&Snapshot{far: farSet{network: c.Network}})
 		m.views[c] = v
 		m.build(v)
 	}
@@ -157,24 +158,29 @@ func (v *View) Close() error {
 type Snapshot struct {
 	version   uint64
 	services  pmap.Map[string, *Service]
-	workloads pmap.Set[*packed]
+	workloads pmap.Set[*packed] // of the client's network, and for gateways
+	far       farSet
 }
 
 // Version counts the changes of the view. It means nothing outside of this process.
 func (s *Snapshot) Version() uint64 { return s.version }
 
 // Len returns the number of resources.
-func (s *Snapshot) Len() int { return s.services.Len() + s.workloads.Len() }
+func (s *Snapshot) Len() int { return s.services.Len() + s.workloads.Len() + s.far.Len() }
 
 // Get returns the resource of that name.
 func (s *Snapshot) Get(name string) (Resource, bool) {
 	if service, ok := s.services.Get(name); ok {
 		return Resource{Service: service}, true
 	}
-	if w := findPacked(s.workloads, name); w != nil {
-		return Resource{Workload: w.unpack()}, true
+	w := findPacked(s.workloads, name)
+	if w == nil {
+		w = s.far.find(name)
 	}
-	return Resource{}, false
+	if w == nil {
+		return Resource{}, false
+	}
+	return Resource{Workload: w.unpack()}, true
 }
 
 // All yields all resources in no particular order.
@@ -185,9 +191,11 @@ func (s *Snapshot) All() iter.Seq[Resource] {
 				return
 			}
 		}
-		for w := range s.workloads.All() {
-			if !yield(Resource{Workload: w.unpack()}) {
-				return
+		for _, workloads := range []iter.Seq[*packed]{s.workloads.All(), s.far.shown()} {
+			for w := range workloads {
+				if !yield(Resource{Workload: w.unpack()}) {
+					return
+				}
 			}
 		}
 	}
@@ -197,7 +205,7 @@ func (s *Snapshot) All() iter.Seq[Resource] {
 // changes, if both are states of one view.
 func (s *Snapshot) Since(old *Snapshot) Delta {
 	if old == nil {
-		old = &Snapshot{}
+		old = &Snapshot{far: farSet{network: s.far.network}}
 	}
 	var d Delta
 	pmap.Diff(old.services, s.services, func(x pmap.Change[string, *Service]) {
@@ -208,14 +216,16 @@ func (s *Snapshot) Since(old *Snapshot) Delta {
 			d.Upserts = append(d.Upserts, Resource{Service: x.New})
 		}
 	})
-	pmap.DiffSets(old.workloads, s.workloads, samePacked, func(old, now *packed) {
+	workload := func(old, now *packed) {
 		switch {
 		case now == nil:
 			d.Removed = append(d.Removed, old.uid)
 		case !now.equal(old):
 			d.Upserts = append(d.Upserts, Resource{Workload: now.unpack()})
 		}
-	})
+	}
+	pmap.DiffSets(old.workloads, s.workloads, samePacked, workload)
+	diffFar(old.far, s.far, workload)
 	sortResources(d.Upserts)
 	slices.Sort(d.Removed)
 	return d

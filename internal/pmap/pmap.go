@@ -104,7 +104,7 @@ func Diff[K, V comparable](old, now Map[K, V], emit func(Change[K, V])) {
 	d := differ[pair[K, V]]{
 		same:  func(a, b *pair[K, V]) bool { return a.key == b.key },
 		equal: func(a, b *pair[K, V]) bool { return a.val == b.val },
-		emit: func(old, now *pair[K, V]) {
+		emit: func(old, now *pair[K, V]) bool {
 			var c Change[K, V]
 			if old != nil {
 				c.Key, c.Old = old.key, old.val
@@ -113,6 +113,7 @@ func Diff[K, V comparable](old, now Map[K, V], emit func(Change[K, V])) {
 				c.Key, c.New = now.key, now.val
 			}
 			emit(c)
+			return true
 		},
 	}
 	d.diff(old.trie.root, now.trie.root, 0)

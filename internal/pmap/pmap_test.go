@@ -267,3 +267,42 @@ func TestStopsEarly(t *testing.T) {
 		t.Errorf("%d yielded", yielded)
 	}
 }
+
+// TestEqualSets: sets are equal if they have the same values, wherever they come from.
+func TestEqualSets(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	set := func(n int) Set[item] {
+		e := Set[item]{}.Edit()
+		for _, i := range rng.Perm(n) {
+			key := strconv.Itoa(i)
+			e.Put(HashString(key), item{key, i}, is(key))
+		}
+		return e.Set()
+	}
+	equal := func(a, b Set[item]) bool {
+		return EqualSets(a, b, func(a, b item) bool { return a.key == b.key && a.val%1000 == b.val%1000 })
+	}
+	for _, n := range []int{0, 1, 10, 500} {
+		a, b := set(n), set(n)
+		if !equal(a, b) || !equal(a, a) {
+			t.Errorf("two sets of %d equal values are not equal", n)
+		}
+		for _, key := range []string{"0", strconv.Itoa(n / 2), strconv.Itoa(n)} {
+			one := a.Edit()
+			i := one.Find(HashString(key), is(key))
+			one.Put(HashString(key), item{key, i.val + 1000}, is(key))
+			if got, want := equal(one.Set(), b), i.key != ""; got != want {
+				t.Errorf("%d values: equal with %s replaced by an equal one, or added: %v, want %v", n, key, got, want)
+			}
+			one.Put(HashString(key), item{key, i.val + 1}, is(key))
+			if equal(one.Set(), b) || equal(b, one.Set()) {
+				t.Errorf("%d values: equal with another value of %s", n, key)
+			}
+			one.Delete(HashString(key), is(key))
+			one.Put(HashString("x"), item{"x", 1}, is("x"))
+			if equal(one.Set(), b) || equal(b, one.Set()) {
+				t.Errorf("%d values: equal with another one than %s", n, key)
+			}
+		}
+	}
+}

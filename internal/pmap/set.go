@@ -55,7 +55,7 @@ func DiffSets[V comparable](old, now Set[V], same func(a, b V) bool, emit func(o
 	d := differ[V]{
 		same:  func(a, b *V) bool { return same(*a, *b) },
 		equal: func(a, b *V) bool { return *a == *b },
-		emit: func(old, now *V) {
+		emit: func(old, now *V) bool {
 			var o, n V
 			if old != nil {
 				o = *old
@@ -64,7 +64,19 @@ func DiffSets[V comparable](old, now Set[V], same func(a, b V) bool, emit func(o
 				n = *now
 			}
 			emit(o, n)
+			return true
 		},
 	}
 	d.diff(old.trie.root, now.trie.root, 0)
+}
+
+// EqualSets reports whether each value of a set equals one of the other, which has the same key. Parts that
+// both share are not looked at.
+func EqualSets[V comparable](a, b Set[V], equal func(a, b V) bool) bool {
+	d := differ[V]{
+		same:  func(a, b *V) bool { return *a == *b || equal(*a, *b) },
+		equal: func(_, _ *V) bool { return true },
+		emit:  func(_, _ *V) bool { return false },
+	}
+	return a.Len() == b.Len() && d.diff(a.trie.root, b.trie.root, 0)
 }

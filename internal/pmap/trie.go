@@ -226,33 +226,29 @@ func (e *edit[T]) joined(n *node[T]) *node[T] {
 
 // A differ compares two tries.
 type differ[T any] struct {
-	same  func(a, b *T) bool // whether both have the same key
-	equal func(a, b *T) bool // whether both have the same value, too
-	emit  func(old, now *T)  // nil where there is none
+	same  func(a, b *T) bool            // whether both have the same key
+	equal func(a, b *T) bool            // whether both have the same value, too
+	emit  func(old, now *T) (more bool) // nil where there is none
 }
 
-func (d *differ[T]) diff(old, now *node[T], shift uint) {
+// diff emits differences for as long as more are wanted, and reports whether they still are.
+func (d *differ[T]) diff(old, now *node[T], shift uint) bool {
 	if old == now {
-		return
+		return true
 	}
 	if old != nil && now != nil && old.kids != nil && now.kids != nil {
 		for i := range old.kids {
-			d.diff(old.kids[i], now.kids[i], shift+fanBits)
+			if !d.diff(old.kids[i], now.kids[i], shift+fanBits) {
+				return false
+			}
 		}
-		return
+		return true
 	}
 	// One of them is a leaf, so the other one is not much more.
-	old.all(func(o *entry[T]) bool {
+	return old.all(func(o *entry[T]) bool {
 		n := now.find(o.hash, shift, func(n *T) bool { return d.same(&o.val, n) })
-		if n == nil || !d.equal(&o.val, n) {
-			d.emit(&o.val, n)
-		}
-		return true
-	})
-	now.all(func(n *entry[T]) bool {
-		if old.find(n.hash, shift, func(o *T) bool { return d.same(o, &n.val) }) == nil {
-			d.emit(nil, &n.val)
-		}
-		return true
+		return n != nil && d.equal(&o.val, n) || d.emit(&o.val, n)
+	}) && now.all(func(n *entry[T]) bool {
+		return old.find(n.hash, shift, func(o *T) bool { return d.same(o, &n.val) }) != nil || d.emit(nil, &n.val)
 	})
 }
