@@ -86,7 +86,7 @@ func TestBulkBothWays(t *testing.T) {
 // TestLongerPathsAreNoticed makes a path longer than it was, and expects it to be used fully again.
 func TestLongerPathsAreNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const rate = 16 << 20 // bytes a second
+		const rate = 4 << 20 // bytes a second
 		path := &narrowPath{latency: time.Millisecond, rate: rate}
 		handle, accepted := accepting()
 		client, _ := newPair(t, path.wire, Config{StreamWindow: 16 << 20}, handle)
@@ -120,12 +120,12 @@ func TestJitteryPathsAreUsed(t *testing.T) {
 				go io.Copy(&received, s)
 				go io.Copy(<-accepted, endless{})
 			}
-			time.Sleep(5 * time.Second)
+			time.Sleep(2 * time.Second)
 			received.take()
-			time.Sleep(10 * time.Second)
+			time.Sleep(5 * time.Second)
 			got := received.take()
-			if got < path.rate*10*2/3 {
-				t.Errorf("%d bytes received, of %d that the path could carry", got, 10*path.rate)
+			if got < path.rate*5*2/3 {
+				t.Errorf("%d bytes received, of %d that the path could carry", got, 5*path.rate)
 			}
 		}))
 	}
