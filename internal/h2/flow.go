@@ -37,6 +37,7 @@ type connInflow struct {
 	closed bool  // nothing more is received
 
 	working     int64     // what window is topped up to
+	step        int64     // what comes in a millisecond
 	came        int64     // received since working was set
 	updated     time.Time // when that was
 	rate        peakRate
@@ -82,15 +83,17 @@ func (f *connInflow) consumed(n int) int64 {
 	return give
 }
 
-// refill tops the window up. An update is due when an eighth of the working window can be
-// given, or as much as the peer has left: so no peer waits for credit that is there.
+// refill tops the window up. An update is due when a step can be given, or as much as the peer has
+// left: so no peer waits for credit that is there. A step is what comes in a millisecond, but between an eighth and a quarter of
+// the working window: small steps let small writes go ahead early, large ones cost less.
 func (f *connInflow) refill() int64 {
 	if f.closed {
 		return 0
 	}
 	working := min(f.workingWindow(), f.limit)
 	n := min(working-f.window, f.limit-f.queued-f.window, f.held+f.memory.available()-f.beyond())
-	if n <= 0 || n < working/8 && n < f.window {
+	step := min(max(f.step, working/8), working/4)
+	if n <= 0 || n < step && n < f.window {
 		return 0
 	}
 	if need := f.beyond() + n - f.held; need > 0 {
@@ -124,6 +127,7 @@ func (f *connInflow) adapt(now time.Time) {
 	}
 	rate := f.rate.note(float64(f.came)/took.Seconds(), now, f.trip.shortest)
 	f.working = int64(min(max(rate*f.workingTime().Seconds()*f.rate.gain(), minWorkingWindow), maxWorkingWindow))
+	f.step = int64(rate / 1000)
 	f.came, f.updated = 0, now
 }
 

@@ -35,7 +35,11 @@ func TestEqualShares(t *testing.T) {
 		time.Sleep(seconds * time.Second)
 		fair := rate * seconds / len(sizes)
 		for i, size := range sizes {
-			if got := received[i].take(); got < fair*3/4 || got > fair*5/4 {
+			least := fair * 3 / 4
+			if size < smallWrite { // it may be late for its turn, as each Write waits for the one before
+				least = fair / 4
+			}
+			if got := received[i].take(); got < least || got > fair*3/2 {
 				t.Errorf("writes of %d bytes got %.2f of a fair share", size, float64(got)/float64(fair))
 			}
 		}
@@ -71,7 +75,7 @@ func TestSmallWritesGoAhead(t *testing.T) {
 		go small.Write([]byte("small"))
 		synctest.Wait()
 		p.fr.WriteWindowUpdate(0, 1<<20)
-		if skipped := p.skipData(1<<20, small.id); skipped > 2*maxSendFrame {
+		if skipped := p.skipData(1<<20, small.id); skipped > outboxLimit {
 			t.Errorf("a small write was sent after %d bytes of others", skipped)
 		}
 	})
