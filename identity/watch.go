@@ -91,7 +91,7 @@ func (w *watchedFiles) Reload() (changed bool, err error) {
 func (w *watchedFiles) read() (content [][]byte, sum [sha256.Size]byte, err error) {
 	hash := sha256.New()
 	for i, name := range slices.Concat(w.names, w.optional) {
-		b, err := boundedfile.Read(name, w.limit)
+		b, err := boundedfile.Read(name, int64(w.limit))
 		if i >= len(w.names) && errors.Is(err, fs.ErrNotExist) {
 			b, err = nil, nil
 		}

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/eastwest-mesh/eastwest/internal/boundedfile"
 	discoverypb "github.com/eastwest-mesh/eastwest/internal/pb/discovery/v1"
 )
 
@@ -48,19 +49,15 @@ var _ Store = (*FileStore)(nil)
 
 // Load implements Store. A damaged file, or one that is too large, is a *CorruptError.
 func (s *FileStore) Load(context.Context) (map[string][]Resource, error) {
-	f, err := os.Open(s.Path)
-	if errors.Is(err, fs.ErrNotExist) {
+	data, err := boundedfile.Read(s.Path, s.maxBytes())
+	var size *boundedfile.SizeError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	} else if err != nil {
+	case errors.As(err, &size):
+		return nil, &CorruptError{Path: s.Path, Err: fmt.Errorf("larger than %d bytes", size.Limit)}
+	case err != nil:
 		return nil, fmt.Errorf("xds: store: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, s.maxBytes()+1))
-	if err != nil {
-		return nil, fmt.Errorf("xds: store: %w", err)
-	}
-	if int64(len(data)) > s.maxBytes() {
-		return nil, &CorruptError{Path: s.Path, Err: fmt.Errorf("larger than %d bytes", s.maxBytes())}
 	}
 	state, err := decodeState(data)
 	if err != nil {
