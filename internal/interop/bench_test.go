@@ -2,7 +2,6 @@ package interop
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"testing"
 
@@ -31,29 +30,13 @@ func istioWay(hops int) bench.Way {
 
 // beside are our way, pkg/hbone's, and the one that limits them.
 func beside(hops int) []bench.Way {
-	limit := bench.TLS()
-	if hops == 2 {
-		limit = bench.TLSInTLS()
-	}
-	return []bench.Way{bench.Relayed(bench.HBONE(hops)), istioWay(hops), bench.Relayed(limit)}
-}
-
-func eachHops(b *testing.B, run func(b *testing.B, hops int)) {
-	for hops := 1; hops <= 2; hops++ {
-		b.Run(fmt.Sprintf("hops=%d", hops), func(b *testing.B) { run(b, hops) })
-	}
-}
-
-func eachStreams(b *testing.B, run func(b *testing.B, streams int)) {
-	for _, streams := range []int{1, 64} {
-		b.Run(fmt.Sprintf("streams=%d", streams), func(b *testing.B) { run(b, streams) })
-	}
+	return []bench.Way{bench.Relayed(bench.HBONE(hops)), istioWay(hops), bench.Relayed(bench.Limit(hops))}
 }
 
 // BenchmarkBulk transfers to and from the application.
 func BenchmarkBulk(b *testing.B) {
-	eachHops(b, func(b *testing.B, hops int) {
-		eachStreams(b, func(b *testing.B, streams int) {
+	bench.EachHops(b, func(b *testing.B, hops int) {
+		bench.EachStreams(b, func(b *testing.B, streams int) {
 			for _, d := range []bench.Direction{bench.Up, bench.Down} {
 				b.Run(string(d), func(b *testing.B) {
 					bench.Bulk{Direction: d, Streams: streams}.Run(b, beside(hops)...)
@@ -65,8 +48,8 @@ func BenchmarkBulk(b *testing.B) {
 
 // BenchmarkPingPong sends 1 KiB there and back.
 func BenchmarkPingPong(b *testing.B) {
-	eachHops(b, func(b *testing.B, hops int) {
-		eachStreams(b, func(b *testing.B, streams int) {
+	bench.EachHops(b, func(b *testing.B, hops int) {
+		bench.EachStreams(b, func(b *testing.B, streams int) {
 			bench.PingPong{Streams: streams}.Run(b, beside(hops)...)
 		})
 	})
@@ -76,8 +59,8 @@ func BenchmarkPingPong(b *testing.B) {
 // connections to the application itself. pkg/hbone makes an inner tunnel for
 // each, and never closes its own to the application: so there are few of them.
 func BenchmarkNewConnection(b *testing.B) {
-	eachHops(b, func(b *testing.B, hops int) {
-		eachStreams(b, func(b *testing.B, streams int) {
+	bench.EachHops(b, func(b *testing.B, hops int) {
+		bench.EachStreams(b, func(b *testing.B, streams int) {
 			bench.Connect{AtOnce: streams, Count: 1024}.Run(b, bench.Relayed(bench.HBONE(hops)), istioWay(hops), bench.TCP())
 		})
 	})
