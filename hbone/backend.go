@@ -67,6 +67,7 @@ type backend struct {
 	tunnels  int    // that take new streams
 	active   int    // streams
 	lastPick uint64
+	counted  uint64 // by the group's count of that number
 }
 
 // backendOf finds or makes the backend that b names.
@@ -90,10 +91,13 @@ func (g *group) dropBackend(b *backend) {
 // learn notes that a CONNECT was answered, and what the answer says about the
 // backend, unless it is known better.
 func (tn *tunnel) learn(h http.Header) {
+	tn.opened.Add(1)
+	if tn.proved.Load() && (tn.hop == 0 || len(h) == 0) {
+		return // as nearly always: nothing to learn
+	}
 	p := tn.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.countLocked(tn.hop, func(s *HopStats) { s.Opened++ })
 	tn.proveLocked()
 	if tn.hop == 0 || tn.known.Source == BackendHeader {
 		return

@@ -49,6 +49,7 @@ func (p *pool) number(tn *tunnel) {
 	p.lastID++
 	tn.id = p.lastID
 	p.countLocked(tn.hop, func(s *HopStats) { s.Dials++ })
+	tn.opened = p.opened[tn.hop]
 }
 
 func (tn *tunnel) make(ctx context.Context, hops []Hop, unwanted func(Backend) bool) error {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/eastwest-mesh/eastwest/internal/h2"
@@ -30,8 +31,9 @@ type pool struct {
 	groups  map[string]*group
 	tunnels map[*tunnel]struct{} // all that have not ended, also retired ones
 	lastID  uint64
-	stats   []HopStats    // the counters; the rest is found by counting
-	drained chan struct{} // made by shutdown, closed when tunnels is empty
+	stats   []HopStats       // the counters but for Opened; the rest is found by counting
+	opened  []*atomic.Uint64 // counts HopStats.Opened
+	drained chan struct{}    // made by shutdown, closed when tunnels is empty
 }
 
 func newPool(t *Transport) *pool {
@@ -70,6 +72,7 @@ type group struct {
 
 	backends map[string]*backend // by ID, of those that tell it for certain
 	picks    uint64
+	counts   uint64
 }
 
 // A waiter gets exactly one grant, unless it leaves first.
@@ -134,14 +137,15 @@ func (p *pool) acquire(ctx context.Context, hops []Hop, spread int) (tn *tunnel,
 	}
 	g := p.group(key, len(hops)-1)
 	g.spread = spread
+	now := time.Now()
 	if len(g.waiters) == 0 {
-		if tn := g.take(); tn != nil {
-			g.growIfWanted(hops)
+		if tn := g.take(now); tn != nil {
+			g.growIfWanted(hops, now)
 			p.mu.Unlock()
 			return tn, true, nil
 		}
 	}
-	w := &waiter{hops: hops, since: time.Now(), added: g.added, grant: make(chan grant, 1)}
+	w := &waiter{hops: hops, since: now, added: g.added, grant: make(chan grant, 1)}
 	g.waiters = append(g.waiters, w)
 	g.settle()
 	p.mu.Unlock()
@@ -221,8 +225,8 @@ func (p *pool) group(key []byte, depth int) *group {
 }
 
 // take reserves a stream in the tunnel that is best for it, if one has room.
-func (g *group) take() *tunnel {
-	tn := g.pick(time.Now())
+func (g *group) take(now time.Time) *tunnel {
+	tn := g.pick(now)
 	if tn == nil {
 		return nil
 	}
@@ -270,7 +274,7 @@ func compareBool(a, b bool) int {
 // is called whenever a tunnel came, went, or has room again.
 func (g *group) settle() {
 	for len(g.waiters) > 0 {
-		tn := g.take()
+		tn := g.take(time.Now())
 		if tn == nil {
 			break
 		}
@@ -405,6 +409,7 @@ func (p *pool) count(hop int, change func(*HopStats)) {
 func (p *pool) countLocked(hop int, change func(*HopStats)) {
 	for len(p.stats) <= hop {
 		p.stats = append(p.stats, HopStats{})
+		p.opened = append(p.opened, new(atomic.Uint64))
 	}
 	change(&p.stats[hop])
 }
@@ -413,6 +418,9 @@ func (p *pool) snapshot() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := Stats{Tunnels: len(p.tunnels), Hops: slices.Clone(p.stats)}
+	for i := range s.Hops {
+		s.Hops[i].Opened = p.opened[i].Load()
+	}
 	for tn := range p.tunnels {
 		s.Hops[tn.hop].Tunnels++
 		s.Hops[tn.hop].Streams += tn.active

@@ -32,8 +32,7 @@ const (
 // growIfWanted starts one tunnel in the background: because the path spreads
 // over more backends than it has, or because all it has are old. A dial
 // triggers it and does not wait for it, so unused paths cost nothing.
-func (g *group) growIfWanted(hops []Hop) {
-	now := time.Now()
+func (g *group) growIfWanted(hops []Hop, now time.Time) {
 	if g.growth != nil || g.pool.closed || now.Before(g.nextGrow) {
 		return
 	}
@@ -61,14 +60,18 @@ func (g *group) wantBackends() int {
 
 // young counts the tunnels that are not old, and the backends they lead to.
 func (g *group) young(now time.Time) (tunnels, backends int) {
-	seen := make(map[*backend]bool, len(g.tunnels))
+	g.counts++
 	for _, tn := range g.tunnels {
-		if !tn.old(now) {
-			tunnels++
-			seen[tn.backend] = true
+		if tn.old(now) {
+			continue
+		}
+		tunnels++
+		if tn.backend.counted != g.counts {
+			tn.backend.counted = g.counts
+			backends++
 		}
 	}
-	return tunnels, len(seen)
+	return tunnels, backends
 }
 
 // retireOld retires old tunnels as far as younger ones can replace them.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -35,14 +36,15 @@ type tunnel struct {
 	wake  chan struct{} // watch is to look again
 	gone  chan struct{} // closed when it has ended
 
-	announced bool // Trace.TunnelRetired was told; watch's
+	announced bool           // Trace.TunnelRetired was told; watch's
+	opened    *atomic.Uint64 // CONNECTs answered with 200, of all tunnels to hops at this depth
+	proved    atomic.Bool    // a CONNECT, or Warm, was answered: the peer took us; set with pool.mu held
 
 	// Guarded by pool.mu.
 	active   int                     // streams, open or reserved
 	carriers map[*h2.Stream]struct{} // those of them that carry a tunnel
 	lastPick uint64
 	idleFrom time.Time
-	proved   bool // a CONNECT, or Warm, was answered: the peer took us
 	doubted  bool // a CONNECT was not answered in time, nor a PING since
 	retired  RetireReason
 	known    Backend // what was told of the backend
@@ -163,10 +165,10 @@ func (tn *tunnel) connectError(authority string, err error) *HopError {
 	}
 	tn.pool.mu.Lock()
 	if errors.As(err, new(*StatusError)) {
-		tn.proved = true
+		tn.proved.Store(true)
 	}
 	phase := PhaseConnect
-	if !tn.proved && errors.As(err, new(*h2.ConnError)) {
+	if !tn.proved.Load() && errors.As(err, new(*h2.ConnError)) {
 		phase = unprovedPhase(err)
 	}
 	tn.pool.mu.Unlock()
@@ -175,7 +177,7 @@ func (tn *tunnel) connectError(authority string, err error) *HopError {
 
 // proveLocked notes that the peer has taken us.
 func (tn *tunnel) proveLocked() {
-	tn.proved = true
+	tn.proved.Store(true)
 	tn.group.failures = 0
 }
 
@@ -373,7 +375,7 @@ func (tn *tunnel) finish() {
 	p := tn.pool
 	p.mu.Lock()
 	unwanted := tn.retired != "" && tn.retired != RetireGoAway || p.closed
-	if !tn.proved && !unwanted && !isGoodbye(err) {
+	if !tn.proved.Load() && !unwanted && !isGoodbye(err) {
 		p.countLocked(tn.hop, func(s *HopStats) { s.Failures++ })
 		tn.group.failed(tn.hopError(unprovedPhase(err), "", err))
 	}

@@ -72,7 +72,7 @@ func (g *group) warm(ctx context.Context, hops []Hop, spread int) error {
 func (g *group) growOrKeep(hops []Hop) <-chan struct{} {
 	g.pool.mu.Lock()
 	defer g.pool.mu.Unlock()
-	g.growIfWanted(hops)
+	g.growIfWanted(hops, time.Now())
 	if g.growth == nil {
 		g.keep()
 	}

@@ -30,7 +30,9 @@ type Conn struct {
 	in       reader
 	turn     turn // to run it
 	inflow   connInflow
-	received atomic.Bool // something came since the keepalive looked
+	received atomic.Bool  // something came since the keepalive looked
+	free     atomic.Int64 // what Available returns
+	open     atomic.Int64 // what Streams returns
 	done     chan struct{}
 	born     time.Time
 
@@ -126,6 +128,7 @@ func makeConn(tr transport, cfg Config, handle func(*Stream)) *Conn {
 	c.exited.L, c.slotFreed.L, c.drained.L = &c.mu, &c.mu, &c.mu
 	c.hpack = hpack.NewEncoder(&c.hpackOut)
 	c.inflow = connInflow{memory: cfg.Memory, limit: int64(cfg.connWindow()), window: initialWindow}
+	c.recount()
 	c.in.init(c)
 	c.turn.init(tr.interrupt)
 	if !tr.stoppable {
@@ -140,7 +143,8 @@ func (c *Conn) start() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.client {
-		c.out.grow(http2.ClientPreface)
+		b := c.out.queued.bytes()
+		*b = append(*b, http2.ClientPreface...)
 	}
 	c.appendSettings(localSettings(&c.cfg, c.client))
 	c.out.barrier()
@@ -184,14 +188,19 @@ func (c *Conn) available() {
 }
 
 // Available returns how many streams may be opened now: none if the connection
-// is draining or has ended.
-func (c *Conn) Available() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.slots()
+// is draining or has ended. It does not wait for anything.
+func (c *Conn) Available() int { return int(c.free.Load()) }
+
+// Streams returns how many streams are open. It does not wait for anything.
+func (c *Conn) Streams() int { return int(c.open.Load()) }
+
+// recount renews what Available and Streams return, whenever any of it has changed. c.mu is held.
+func (c *Conn) recount() {
+	c.free.Store(int64(c.slots()))
+	c.open.Store(int64(len(c.streams)))
 }
 
-// slots is Available with c.mu held.
+// slots returns how many streams may be opened now. c.mu is held.
 func (c *Conn) slots() int {
 	if c.leaving() || !c.client {
 		return 0
@@ -218,13 +227,6 @@ func (c *Conn) Draining() bool {
 // leaving reports whether the connection has ended or is going to. c.mu is held.
 func (c *Conn) leaving() bool {
 	return c.err != nil || c.out.err != nil || c.draining || c.peerGoAway != nil
-}
-
-// Streams returns how many streams are open.
-func (c *Conn) Streams() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.streams)
 }
 
 // Done is closed when the connection has ended.

@@ -78,6 +78,7 @@ func (c *Conn) end(err error, abrupt bool) {
 			tell = append(tell, s)
 		}
 	}
+	c.recount()
 	c.slotFreed.Broadcast()
 	c.drained.Broadcast()
 	c.startGrace(c.grace(), c.cut)
@@ -163,7 +164,7 @@ func (c *Conn) sayGoodbye(err error) {
 	if errors.As(err, &ce) && !ce.Remote {
 		code, reason = ce.Code, ce.Reason
 	}
-	c.appendGoAway(min(c.lastID, c.sentGoAway), code, reason)
+	c.out.queued.addGoAway(min(c.lastID, c.sentGoAway), code, reason)
 }
 
 // shutTransport closes the transport, or only its sending direction while the
@@ -278,9 +279,8 @@ func (c *Conn) startDraining() bool {
 	if c.client {
 		last = 0 // servers open no streams
 	}
-	start := c.out.len()
-	c.appendGoAway(last, http2.ErrCodeNo, "")
-	c.out.overtake(start)
+	c.recount()
+	c.out.urgent.addGoAway(last, http2.ErrCodeNo, "")
 	c.slotFreed.Broadcast()
 	c.flush(false)
 	c.mu.Unlock()
@@ -296,9 +296,7 @@ func (c *Conn) finalGoAway() {
 		return
 	}
 	c.sentGoAway = c.lastID
-	start := c.out.len()
-	c.appendGoAway(c.lastID, http2.ErrCodeNo, "")
-	c.out.overtake(start)
+	c.out.urgent.addGoAway(c.lastID, http2.ErrCodeNo, "")
 	c.flush(false)
 }
 
@@ -315,6 +313,7 @@ func (c *Conn) handleGoAway(g *goAway) error {
 		return connError(http2.ErrCodeProtocol, "GOAWAY raises the last stream id from %d to %d", old.lastID, g.lastID)
 	}
 	c.peerGoAway = g
+	c.recount()
 	var lost []*Stream
 	for id, s := range c.streams {
 		if c.client && id > g.lastID {
@@ -324,6 +323,7 @@ func (c *Conn) handleGoAway(g *goAway) error {
 	for _, s := range lost {
 		c.forget(s, c.unprocessed(s.id))
 	}
+	left := c.peerLeft()
 	c.slotFreed.Broadcast()
 	c.mu.Unlock()
 
@@ -331,7 +331,10 @@ func (c *Conn) handleGoAway(g *goAway) error {
 		s.endRecv(c.unprocessed(s.id), false)
 		c.streamGone(s)
 	}
-	c.roomMade(true)
+	c.available()
+	if left {
+		c.peerDrained()
+	}
 	return nil
 }
 

@@ -196,9 +196,10 @@ func (c *Conn) handleHeaders(r *reader, h frameHeader, l *headerList) error {
 	c.mu.Lock()
 	s, idle := c.streams[h.id], c.idle(h.id)
 	late := s == nil && !idle && (c.client || c.forgotten.mayHave(h.id))
+	awaited := s != nil && c.client && !s.answered
 	c.mu.Unlock()
 	switch {
-	case s != nil && s.answerPending():
+	case awaited:
 		return s.handleResponse(r, h, l)
 	case s != nil:
 		return s.handleTrailers(h, l)
@@ -273,6 +274,7 @@ func (c *Conn) handleRequest(r *reader, h frameHeader, l *headerList) error {
 	}
 	s := c.newStream(h.id, l.pseudo[authority], l.fields)
 	c.streams[h.id] = s
+	c.recount()
 	if h.endStream() {
 		s.remoteEnd, s.recv.eof = true, true
 	}
@@ -302,13 +304,12 @@ func (c *Conn) respondOnly(r *reader, h frameHeader, code int) error {
 
 // serve runs the handler of one stream.
 func (c *Conn) serve(s *Stream) {
-	defer func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.handlers--
-	}()
 	c.handle(s)
-	if s.unanswered() {
+	c.mu.Lock()
+	c.handlers--
+	answered := s.answered
+	c.mu.Unlock()
+	if !answered {
 		s.Close()
 	}
 }

@@ -52,6 +52,7 @@ func (c *Conn) request(ctx context.Context, to string, h http.Header, fields []h
 	s := c.newStream(c.nextID, to, h)
 	c.nextID += 2
 	c.streams[s.id] = s
+	c.recount()
 	c.expectAnswer(s, asked)
 	c.appendHeaders(s.id, fields, false)
 	c.flush(true)
@@ -158,13 +159,6 @@ func (s *Stream) awaitResponse(ctx context.Context) error {
 		}
 		s.wait(nil)
 	}
-}
-
-// answerPending reports whether a response must come next.
-func (s *Stream) answerPending() bool {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	return s.c.client && !s.answered
 }
 
 // answer keeps the response.

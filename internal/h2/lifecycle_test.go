@@ -561,6 +561,7 @@ func TestStreamIDsRunOut(t *testing.T) {
 		c, _ := newPair(t, memWire, Config{}, handle)
 		c.mu.Lock()
 		c.nextID = maxStreamID - 2
+		c.recount()
 		c.mu.Unlock()
 		if n := c.Available(); n != 2 {
 			t.Errorf("Available() = %d, want 2", n)

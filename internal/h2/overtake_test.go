@@ -156,7 +156,9 @@ func TestOutboxKeepsWhatIsQueued(t *testing.T) {
 		}
 		got := map[uint32][]byte{}
 		frames, ping := 0, 0
-		fr := http2.NewFramer(nil, bytes.NewReader(c.out.take().b))
+		batch := c.out.take()
+		first, rest := batch.pieces()
+		fr := http2.NewFramer(nil, io.MultiReader(bytes.NewReader(first), bytes.NewReader(rest)))
 		for {
 			f, err := fr.ReadFrame()
 			if errors.Is(err, io.EOF) {

@@ -23,7 +23,7 @@ func TestBulkDelaysOthersLittle(t *testing.T) {
 			latency   = 50 * time.Millisecond // each way
 			rate      = 4 << 20               // bytes a second
 			period    = 10 * time.Second
-			tolerable = 12 * latency
+			tolerable = 16 * latency
 		)
 		handle, accepted := accepting()
 		client, _ := newPair(t, narrowWire(latency, rate), Config{}, handle)

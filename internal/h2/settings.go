@@ -93,8 +93,9 @@ func (c *Conn) applySettings(settings []http2.Setting) error {
 			c.peer.maxHeaderList = s.Val
 		}
 	}
-	c.appendFrame(http2.FrameSettings, http2.FlagSettingsAck, 0, nil)
+	c.out.queued.add(http2.FrameSettings, http2.FlagSettingsAck, 0, nil)
 	c.out.barrier() // what was queued before keeps to the old settings, what follows to the new
+	c.recount()
 	c.slotFreed.Broadcast()
 	c.flush(false)
 	return nil

@@ -32,7 +32,8 @@ type Stream struct {
 	readClosed bool           // CloseRead was called
 	over       bool           // both directions have ended
 	taken      bool           // Open returned it, or Accept was called
-	told       bool           // Config.StreamEnded was
+	told       bool           // Config.StreamEnded was, or is about to be
+	left       departure      // what streamGone is to do
 	onEnd      func()         // see OnEnd; not changed once told
 	cause      error          // why, if not by END_STREAM both ways
 	answerBy   time.Duration  // clients: after Conn.born the answer must have come; 0 if at any time
@@ -72,12 +73,23 @@ func (c *Conn) forget(s *Stream, cause error) {
 	}
 	delete(c.streams, s.id)
 	c.out.ends++
+	c.recount()
 	s.finish(cause)
 	c.slotFreed.Broadcast()
 	if len(c.streams) == 0 {
 		c.drained.Broadcast()
 	}
+	s.left = departure{tell: s.tell(), drained: c.peerLeft()}
 }
+
+// A departure is what follows the end of a stream. Whoever ended it by forget deals with it, and nobody else: it needs no lock.
+type departure struct {
+	tell    bool // somebody wants to know of the end
+	drained bool // it was the last stream of a connection that the peer drains
+}
+
+// peerLeft reports whether the peer drains the connection and no stream is left. c.mu is held.
+func (c *Conn) peerLeft() bool { return c.peerGoAway != nil && c.err == nil && len(c.streams) == 0 }
 
 // finish ends a stream's sending half and its context. c.mu is held.
 func (s *Stream) finish(cause error) {
@@ -94,25 +106,13 @@ func (s *Stream) finish(cause error) {
 
 // streamGone does what follows the end of a stream. c.mu is not held.
 func (c *Conn) streamGone(s *Stream) {
-	c.mu.Lock()
-	tell := s.tell()
-	c.mu.Unlock()
-	if tell {
+	if s.left.tell {
 		s.tellEnd()
 	}
-	c.roomMade(!tell || c.cfg.StreamEnded == nil)
-}
-
-// roomMade does what follows when there may be fewer streams. c.mu is not held.
-func (c *Conn) roomMade(notify bool) {
-	c.mu.Lock()
-	f := c.notify
-	drained := c.peerGoAway != nil && c.err == nil && len(c.streams) == 0
-	c.mu.Unlock()
-	if notify && f != nil {
+	if f := c.notify; f != nil && (!s.left.tell || c.cfg.StreamEnded == nil) { // set before there were streams
 		f()
 	}
-	if drained {
+	if s.left.drained {
 		c.peerDrained()
 	}
 	if !c.client {
@@ -214,26 +214,34 @@ func (s *Stream) Reject(code int, h http.Header) error {
 	if code == http.StatusOK {
 		return fmt.Errorf("h2: Reject with status %d", code)
 	}
-	var space fewFields
-	fields, err := responseFields(space[:0], code, h)
-	if err != nil {
-		return err
-	}
 	c := s.c
 	c.mu.Lock()
-	if err := s.sendAnswer(fields, true); err != nil {
+	if err := s.refuse(code, h); err != nil {
 		c.mu.Unlock()
 		return err
 	}
-	s.status, s.response = code, h
-	s.send.ended = true
-	s.stopPeer(http2.ErrCodeNo) // RFC 9113 §8.1
 	c.forget(s, net.ErrClosed)
 	c.flush(true)
 	c.mu.Unlock()
 
 	s.endRecv(net.ErrClosed, true)
 	c.streamGone(s)
+	return nil
+}
+
+// refuse queues a response that ends the stream. c.mu is held.
+func (s *Stream) refuse(code int, h http.Header) error {
+	var space fewFields
+	fields, err := responseFields(space[:0], code, h)
+	if err != nil {
+		return err
+	}
+	if err := s.sendAnswer(fields, true); err != nil {
+		return err
+	}
+	s.status, s.response = code, h
+	s.send.ended = true
+	s.stopPeer(http2.ErrCodeNo) // RFC 9113 §8.1
 	return nil
 }
 
@@ -253,13 +261,6 @@ func (s *Stream) sendAnswer(fields []hpack.HeaderField, endStream bool) error {
 	c.prepayResets()
 	c.appendHeaders(s.id, fields, endStream)
 	return nil
-}
-
-// unanswered reports whether a server's stream waits for Accept or Reject.
-func (s *Stream) unanswered() bool {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	return !s.c.client && !s.answered
 }
 
 // stopPeer resets the stream if the peer has not ended its direction. c.mu is held.
@@ -283,9 +284,6 @@ func (c *Conn) stopCode() http2.ErrCode {
 // END_STREAM; if the peer has not ended its own direction, it is told to stop by
 // a RST_STREAM. A server's unanswered stream is rejected with status 500.
 func (s *Stream) Close() error {
-	if s.unanswered() && s.Reject(http.StatusInternalServerError, nil) == nil {
-		return nil
-	}
 	// Before the peer is told: its END_STREAM must not make Read say io.EOF.
 	s.endRecv(net.ErrClosed, true)
 	c := s.c
@@ -295,13 +293,24 @@ func (s *Stream) Close() error {
 		c.mu.Unlock()
 		return nil
 	}
-	s.endStream()
-	s.stopPeer(c.stopCode())
+	s.endSending()
 	c.forget(s, net.ErrClosed)
 	c.flush(true)
 	c.mu.Unlock()
 	c.streamGone(s)
 	return nil
+}
+
+// endSending queues the end of both directions, in the peer's eyes. c.mu is held.
+func (s *Stream) endSending() {
+	c := s.c
+	if c.client || s.answered {
+		s.endStream()
+		s.stopPeer(c.stopCode())
+	} else if s.refuse(http.StatusInternalServerError, nil) != nil {
+		c.appendReset(s.id, http2.ErrCodeInternal) // the peer takes no header at all
+		c.forgotten.add(s.id)
+	}
 }
 
 // CloseWrite ends the sending direction with END_STREAM (RFC 9113 §8.5).
@@ -340,7 +349,7 @@ func (s *Stream) CloseWrite() error {
 func (s *Stream) endStream() {
 	if !s.send.ended {
 		s.send.ended = true
-		s.c.appendFrame(http2.FrameData, http2.FlagDataEndStream, s.id, nil)
+		s.c.out.queued.add(http2.FrameData, http2.FlagDataEndStream, s.id, nil)
 		s.send.changed.Broadcast()
 	}
 }
@@ -425,6 +434,9 @@ func (s *Stream) RequestHeader() http.Header { return s.request }
 
 // ResponseHeader returns the answer's header fields. They must not be changed.
 func (s *Stream) ResponseHeader() http.Header {
+	if s.c.client {
+		return s.response // it was there before Open returned s
+	}
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	return s.response

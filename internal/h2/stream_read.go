@@ -46,55 +46,56 @@ func (s *Stream) Read(p []byte) (int, error) { return s.ReadUnless(p, nil) }
 // true, returns os.ErrDeadlineExceeded. pause is called by the calling goroutine,
 // without locks; nil is never.
 func (s *Stream) ReadUnless(p []byte, pause func() bool) (int, error) {
-	n, err := s.read(p, pause)
-	if n > 0 {
-		s.c.consumed(n)
-		s.returnCredit(n)
-	}
+	n, due, err := s.read(p, pause)
+	s.c.consumed(n)
+	s.giveCredit(due)
 	return n, err
 }
 
-func (s *Stream) read(p []byte, pause func() bool) (int, error) {
+// read is Read but for the credit that is due to the peer.
+func (s *Stream) read(p []byte, pause func() bool) (n int, due int64, err error) {
 	r := &s.recv
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.begin(p); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer r.finish()
-	return s.receive(pause)
+	n, err = s.receive(pause)
+	return n, s.creditDue(n), err
 }
 
 // ReadBuffer is Read into a Buffer that the caller has to release. While it waits, it holds none.
 func (s *Stream) ReadBuffer() (*Buffer, error) {
-	b, err := s.readBuffer()
+	b, due, err := s.readBuffer()
 	if err != nil {
 		return nil, err
 	}
 	s.c.consumed(b.n)
-	s.returnCredit(b.n)
+	s.giveCredit(due)
 	return b, nil
 }
 
-func (s *Stream) readBuffer() (*Buffer, error) {
+// readBuffer is ReadBuffer but for the credit that is due to the peer.
+func (s *Stream) readBuffer() (b *Buffer, due int64, err error) {
 	r := &s.recv
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.begin(nil); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer r.finish()
 	r.onDemand = true
 	n, err := s.receive(nil)
-	b := r.buffer
+	b = r.buffer
 	if err != nil {
 		if b != nil {
 			b.Release()
 		}
-		return nil, err
+		return nil, 0, err
 	}
 	b.Filled(n)
-	return b, nil
+	return b, s.creditDue(n), nil
 }
 
 // WriteTo writes what is received to w, until it ends. It holds no buffer while it waits.
@@ -382,23 +383,36 @@ func (s *Stream) returnCredit(n int) {
 	if n == 0 {
 		return
 	}
+	s.recv.mu.Lock()
+	due := s.creditDue(n)
+	s.recv.mu.Unlock()
+	s.giveCredit(due)
+}
+
+// creditDue adds n bytes to the credit that the peer is to get, and returns what to give it now, once that is worth a frame.
+// r.mu is held.
+func (s *Stream) creditDue(n int) int64 {
 	r := &s.recv
-	r.mu.Lock()
 	r.credit += int64(n)
-	give := r.credit
-	if give < int64(s.c.cfg.streamWindow())/4 {
-		r.mu.Unlock()
-		return
+	due := r.credit
+	if due < int64(s.c.cfg.streamWindow())/4 {
+		return 0
 	}
 	r.credit = 0
-	r.window += give
-	r.mu.Unlock()
+	r.window += due
+	return due
+}
 
+// giveCredit lets the peer send so much more on this stream.
+func (s *Stream) giveCredit(due int64) {
+	if due == 0 {
+		return
+	}
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !s.over && !s.remoteEnd {
-		c.appendWindowUpdate(s.id, give)
+		c.appendWindowUpdate(s.id, due)
 		c.flush(false)
 	}
 }

@@ -123,10 +123,10 @@ func (c *Conn) sendData(s *Stream, p []byte) {
 		c.out.appendData(s.id, p, min(c.peer.maxFrameSize, maxSendFrame))
 		return
 	}
-	b := c.out.bytes()
+	b := c.out.queued.bytes()
 	*b = appendFrameHeader(*b, len(p), http2.FrameData, 0, s.id)
 	// Up to the end of a TLS record.
-	n := min(len(p), tlsRecordSize-len(*b)%tlsRecordSize)
+	n := min(len(p), tlsRecordSize-c.out.len()%tlsRecordSize)
 	*b = append(*b, p[:n]...)
 	c.out.flushing = true
 	c.send(p[n:])

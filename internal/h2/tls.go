@@ -66,10 +66,10 @@ func newTransport(nc net.Conn, handshakeTimeout time.Duration) (transport, error
 // then finds it in the cache, and the peer starts to work early.
 const flushChunk = 64 << 10
 
-// send sends batch and tail, and reports whether all went without blocking. If
+// send sends the pieces, and reports whether all went without blocking. If
 // not, finish sends the rest.
-func (t transport) send(batch, tail []byte) (all bool, err error) {
-	for _, b := range [...][]byte{batch, tail} {
+func (t transport) send(pieces ...[]byte) (all bool, err error) {
+	for _, b := range pieces {
 		for len(b) > 0 {
 			n := min(len(b), flushChunk)
 			if _, err := t.Write(b[:n]); err != nil {
