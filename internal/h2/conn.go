@@ -36,25 +36,26 @@ type Conn struct {
 	done     chan struct{}
 	born     time.Time
 
-	mu        sync.Mutex // guards what follows; never held together with a Stream.recv.mu
-	err       error      // why the connection ended
-	reading   bool       // the reader goroutine runs
-	exited    sync.Cond  // the reader or a flusher has ended
-	out       outbox
-	hpack     *hpack.Encoder
-	hpackOut  bytes.Buffer
-	peer      peerSettings
-	window    int64 // what we may send on all streams together
-	sentBytes int64 // of DATA
-	updates   int   // WINDOW_UPDATE frames that the peer may send unbudgeted
-	resets    int   // RST_STREAM frames that the peer may send unbudgeted
-	streams   map[uint32]*Stream
-	slotFreed sync.Cond // Open may go on
-	drained   sync.Cond // the last stream has gone
-	nextID    uint32    // clients: of the next stream
-	lastID    uint32    // servers: of the last stream that the peer opened
-	handlers  int       // servers: running ones
-	forgotten recentIDs // streams that we ended before the peer did: frames may still come
+	mu         sync.Mutex // guards what follows; never held together with a Stream.recv.mu
+	err        error      // why the connection ended
+	reading    bool       // the reader goroutine runs
+	exited     sync.Cond  // the reader or a flusher has ended
+	out        outbox
+	hpack      *hpack.Encoder
+	hpackOut   bytes.Buffer
+	peer       peerSettings
+	window     int64 // what we may send on all streams together
+	sentBytes  int64 // of DATA
+	creditedAt int64 // sentBytes when the peer's window of the connection was last topped up
+	updates    int   // WINDOW_UPDATE frames that the peer may send unbudgeted
+	resets     int   // RST_STREAM frames that the peer may send unbudgeted
+	streams    map[uint32]*Stream
+	slotFreed  sync.Cond // Open may go on
+	drained    sync.Cond // the last stream has gone
+	nextID     uint32    // clients: of the next stream
+	lastID     uint32    // servers: of the last stream that the peer opened
+	handlers   int       // servers: running ones
+	forgotten  recentIDs // streams that we ended before the peer did: frames may still come
 
 	answers        answerClock
 	gotSettings    bool

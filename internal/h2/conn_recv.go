@@ -120,8 +120,9 @@ func (c *Conn) readLoop() {
 	c.exited.Broadcast()
 }
 
-// lead reads until s has what it waits for. It reports whether ask ended that.
-func (c *Conn) lead(s *Stream, ask func() bool) (paused bool) {
+// lead reads until s has what it waits for. It reports whether ask ended that, and whether something is at hand still. The turn is
+// yet to be left.
+func (c *Conn) lead(s *Stream, ask func() bool) (paused, more bool) {
 	err := c.in.run(s, ask)
 	switch {
 	case errors.Is(err, errPaused):
@@ -129,9 +130,7 @@ func (c *Conn) lead(s *Stream, ask func() bool) (paused bool) {
 	case !errors.Is(err, errEnough):
 		c.turn.fix() // the background reader ends the connection
 	}
-	// What is at hand will not make the transport readable again: somebody must process it now.
-	c.turn.leave(c.in.r < c.in.w || s.recv.ended())
-	return paused
+	return paused, c.in.r < c.in.w
 }
 
 // abandon accounts for what never comes of the current DATA frame.

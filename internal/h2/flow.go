@@ -58,13 +58,19 @@ const (
 	maxWorkingTime = time.Second
 )
 
+// A credit is what a peer is to be given back by a WINDOW_UPDATE; none if it is zero.
+type credit struct {
+	bytes  int64
+	scarce bool // the peer has less than half of a window left
+}
+
 // arrived takes the payload of a DATA frame from the window. It reports whether the peer kept to it, and returns the
-// WINDOW_UPDATE that is due, or 0: bytes that nobody reads must not use up the credit of those that somebody does.
-func (f *connInflow) arrived(n int) (give int64, ok bool) {
+// credit that is due: bytes that nobody reads must not use up that of those that somebody does.
+func (f *connInflow) arrived(n int) (due credit, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if int64(n) > f.window {
-		return 0, false
+		return credit{}, false
 	}
 	f.window -= int64(n)
 	f.queued += int64(n)
@@ -73,36 +79,37 @@ func (f *connInflow) arrived(n int) (give int64, ok bool) {
 }
 
 // consumed says that n bytes need no memory any more. It returns the
-// WINDOW_UPDATE that is due, or 0.
-func (f *connInflow) consumed(n int) int64 {
+// credit that is due.
+func (f *connInflow) consumed(n int) credit {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.queued -= int64(n)
-	give := f.refill()
+	due := f.refill()
 	f.settle()
-	return give
+	return due
 }
 
 // refill tops the window up. An update is due when a step can be given, or as much as the peer has
 // left: so no peer waits for credit that is there. A step is what comes in a millisecond, but between an eighth and a quarter of
 // the working window: small steps let small writes go ahead early, large ones cost less.
-func (f *connInflow) refill() int64 {
+func (f *connInflow) refill() credit {
 	if f.closed {
-		return 0
+		return credit{}
 	}
 	working := min(f.workingWindow(), f.limit)
 	n := min(working-f.window, f.limit-f.queued-f.window, f.held+f.memory.available()-f.beyond())
 	step := min(max(f.step, working/8), working/4)
 	if n <= 0 || n < step && n < f.window {
-		return 0
+		return credit{}
 	}
 	if need := f.beyond() + n - f.held; need > 0 {
 		f.held += f.memory.take(need)
 		n = max(0, min(n, f.held-f.beyond()))
 	}
+	due := credit{bytes: n, scarce: f.window < working/2}
 	f.window += n
 	f.adapt(time.Now())
-	return n
+	return due
 }
 
 func (f *connInflow) workingWindow() int64 {

@@ -153,7 +153,7 @@ func TestFewUpdatesWhenMemoryIsShort(t *testing.T) {
 	f.arrived(initialWindow)
 	updates := 0
 	for range initialWindow / 10 {
-		if f.consumed(10) > 0 {
+		if f.consumed(10).bytes > 0 {
 			updates++
 		}
 	}

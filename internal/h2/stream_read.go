@@ -53,12 +53,12 @@ func (s *Stream) ReadUnless(p []byte, pause func() bool) (int, error) {
 }
 
 // read is Read but for the credit that is due to the peer.
-func (s *Stream) read(p []byte, pause func() bool) (n int, due int64, err error) {
+func (s *Stream) read(p []byte, pause func() bool) (n int, due credit, err error) {
 	r := &s.recv
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.begin(p); err != nil {
-		return 0, 0, err
+		return 0, credit{}, err
 	}
 	defer r.finish()
 	n, err = s.receive(pause)
@@ -77,12 +77,12 @@ func (s *Stream) ReadBuffer() (*Buffer, error) {
 }
 
 // readBuffer is ReadBuffer but for the credit that is due to the peer.
-func (s *Stream) readBuffer() (b *Buffer, due int64, err error) {
+func (s *Stream) readBuffer() (b *Buffer, due credit, err error) {
 	r := &s.recv
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.begin(nil); err != nil {
-		return nil, 0, err
+		return nil, credit{}, err
 	}
 	defer r.finish()
 	r.onDemand = true
@@ -92,7 +92,7 @@ func (s *Stream) readBuffer() (b *Buffer, due int64, err error) {
 		if b != nil {
 			b.Release()
 		}
-		return nil, 0, err
+		return nil, credit{}, err
 	}
 	b.Filled(n)
 	return b, s.creditDue(n), nil
@@ -195,12 +195,8 @@ func (r *recvHalf) settled() bool {
 
 func (r *recvHalf) waits() bool { return r.leads || r.follows }
 
-// ended reports whether nothing more will come.
-func (r *recvHalf) ended() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.eof || r.err != nil || r.closed != nil
-}
+// ended reports whether nothing more will come. r.mu is held.
+func (r *recvHalf) ended() bool { return r.eof || r.err != nil || r.closed != nil }
 
 // wait waits until something may have changed, as leader or follower of those who read the
 // connection. It reports whether pause ended that. r.mu is held, and released meanwhile.
@@ -209,9 +205,11 @@ func (s *Stream) wait(pause func() bool) (paused bool) {
 	if s.c.turn.leadOrFollow(s) {
 		r.leads = true
 		r.mu.Unlock()
-		paused = s.c.lead(s, pause)
+		paused, more := s.c.lead(s, pause)
 		r.mu.Lock()
 		r.leads = false
+		// What is at hand will not make the transport readable again: somebody must process it now.
+		s.c.turn.leave(more || r.ended())
 		return paused
 	}
 	r.follows = true
@@ -391,31 +389,39 @@ func (s *Stream) returnCredit(n int) {
 
 // creditDue adds n bytes to the credit that the peer is to get, and returns what to give it now, once that is worth a frame.
 // r.mu is held.
-func (s *Stream) creditDue(n int) int64 {
+func (s *Stream) creditDue(n int) credit {
 	r := &s.recv
 	r.credit += int64(n)
-	due := r.credit
-	if due < int64(s.c.cfg.streamWindow())/4 {
-		return 0
+	window := int64(s.c.cfg.streamWindow())
+	if r.credit < window/4 {
+		return credit{}
 	}
+	due := credit{bytes: r.credit, scarce: r.window < window/2}
 	r.credit = 0
-	r.window += due
+	r.window += due.bytes
 	return due
 }
 
 // giveCredit lets the peer send so much more on this stream.
-func (s *Stream) giveCredit(due int64) {
-	if due == 0 {
+func (s *Stream) giveCredit(due credit) {
+	if due.bytes == 0 {
 		return
 	}
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !s.over && !s.remoteEnd {
-		c.appendWindowUpdate(s.id, due)
-		c.flush(false)
+		waits := c.out.len() > 0
+		c.appendWindowUpdate(s.id, due.bytes)
+		if due.scarce || !waits && !c.talks() {
+			c.flush(false)
+		}
 	}
 }
+
+// talks reports whether we sent DATA since the connection's window was last topped up. Then we are likely to send more soon,
+// and credit that is not urgent goes with that: alone, it would cost either end a system call. c.mu is held.
+func (c *Conn) talks() bool { return c.sentBytes > c.creditedAt }
 
 // consumed says that n received bytes need no memory any more, and gives the
 // peer the credit that is due on the connection.
@@ -427,22 +433,28 @@ func (c *Conn) consumed(n int) {
 
 // arrived takes a DATA frame's payload from the connection's window, and reports whether the peer kept to it.
 func (c *Conn) arrived(n int) bool {
-	give, ok := c.inflow.arrived(n)
-	c.giveCredit(give)
+	due, ok := c.inflow.arrived(n)
+	c.giveCredit(due)
 	return ok
 }
 
-func (c *Conn) giveCredit(give int64) {
-	if give == 0 {
+func (c *Conn) giveCredit(due credit) {
+	if due.bytes == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err == nil {
-		c.appendWindowUpdate(0, give)
-		if c.inflow.askRoundTrip(c.sentBytes) {
-			c.appendPing(0, binary.BigEndian.AppendUint64(nil, roundTripPing))
-		}
+	if c.err != nil {
+		return
+	}
+	urgent := due.scarce || !c.talks()
+	c.creditedAt = c.sentBytes
+	c.appendWindowUpdate(0, due.bytes)
+	if c.inflow.askRoundTrip(c.sentBytes) {
+		c.appendPing(0, binary.BigEndian.AppendUint64(nil, roundTripPing))
+		urgent = true // or it would measure how long we are silent
+	}
+	if urgent {
 		c.flush(false)
 	}
 }

@@ -159,6 +159,25 @@ func TestSomebodyAlwaysReads(t *testing.T) {
 			t.Errorf("answered after %v", d)
 		}
 	}))
+	t.Run("PING after much talk", inBubble(func(t *testing.T) {
+		p, _, s := busy(t)
+		for range 100 * busyLeads {
+			go func() {
+				time.Sleep(maxAbsence / (2 * busyLeads)) // while s leads
+				p.fr.WriteData(1, false, []byte("x"))
+			}()
+			if _, err := s.Read(make([]byte, 10)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		start := time.Now()
+		p.wantAlive()
+		if d := time.Since(start); d > 2*maxInterval {
+			t.Errorf("answered after %v", d)
+		} else if d < maxAbsence {
+			t.Errorf("answered after %v: s was not left alone", d)
+		}
+	}))
 	t.Run("window", inBubble(func(t *testing.T) {
 		p, _, s := busy(t)
 		start := time.Now()

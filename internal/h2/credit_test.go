@@ -1,0 +1,125 @@
+package h2
+
+import (
+	"errors"
+	"io"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// updatesBefore reads frames until DATA of the engine comes, or nothing for a second, and returns the WINDOW_UPDATEs before that, by
+// stream.
+func (p *peer) updatesBefore() (updates map[uint32]int, data bool) {
+	p.t.Helper()
+	updates = make(map[uint32]int)
+	for {
+		p.conn.SetReadDeadline(time.Now().Add(time.Second))
+		f, err := p.fr.ReadFrame()
+		switch f := f.(type) {
+		case *http2.WindowUpdateFrame:
+			updates[f.StreamID] += int(f.Increment)
+		case *http2.DataFrame:
+			return updates, true
+		case nil:
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				p.t.Fatal(err)
+			}
+			return updates, false
+		}
+	}
+}
+
+// conversation is a peer with a stream on which it may send, and the server that it talks to.
+func conversation(t *testing.T, cfg Config) (*peer, *Stream) {
+	streams := make(chan *Stream, 1)
+	p, _ := playClient(t, cfg, hold(streams))
+	p.connect(1)
+	p.wantStatus(1, 200, false)
+	s := <-streams
+	p.updatesBefore() // the connection's window is topped up for the first time
+	return p, s
+}
+
+// say sends bytes of DATA, and has the server read them.
+func (p *peer) say(s *Stream, n int) {
+	p.t.Helper()
+	for n > 0 {
+		m := min(n, minMaxFrameSize)
+		p.fr.WriteData(1, false, make([]byte, m))
+		if _, err := io.ReadFull(s, make([]byte, m)); err != nil {
+			p.t.Fatal(err)
+		}
+		n -= m
+	}
+	synctest.Wait()
+}
+
+// TestCreditRidesWithData: who talks to its peer sends credit with that.
+func TestCreditRidesWithData(t *testing.T) {
+	const window = 64 << 10
+	cfg := Config{StreamWindow: window, ConnWindow: initialWindow, PingInterval: -1}
+	quarter := window / 4
+	answer := func(t *testing.T, s *Stream) {
+		if _, err := s.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("in a conversation", inBubble(func(t *testing.T) {
+		p, s := conversation(t, cfg)
+		answer(t, s)
+		if updates, data := p.updatesBefore(); len(updates) != 0 || !data {
+			t.Errorf("before the first answer: %v, %v", updates, data)
+		}
+		for range 20 {
+			p.say(s, quarter)
+			if updates, data := p.updatesBefore(); len(updates) != 0 || data {
+				t.Fatalf("%v came alone", updates)
+			}
+			answer(t, s)
+			if updates, _ := p.updatesBefore(); updates[0] != quarter || updates[1] != quarter {
+				t.Fatalf("%v came with an answer, want %d on stream and connection", updates, quarter)
+			}
+		}
+	}))
+	t.Run("while we are silent", inBubble(func(t *testing.T) {
+		p, s := conversation(t, cfg)
+		for range 20 {
+			p.say(s, quarter)
+			if updates, _ := p.updatesBefore(); updates[0] != quarter || updates[1] != quarter {
+				t.Fatalf("%v came, want %d on stream and connection", updates, quarter)
+			}
+		}
+	}))
+	t.Run("after a conversation", inBubble(func(t *testing.T) {
+		p, s := conversation(t, cfg)
+		answer(t, s)
+		p.updatesBefore()
+		p.say(s, quarter)
+		if updates, _ := p.updatesBefore(); len(updates) != 0 {
+			t.Fatalf("%v came alone", updates)
+		}
+		p.say(s, quarter)
+		if updates, _ := p.updatesBefore(); updates[0] != 2*quarter || updates[1] != 2*quarter {
+			t.Fatalf("%v came, want %d on stream and connection: we have not answered", updates, 2*quarter)
+		}
+	}))
+	t.Run("when the peer has little left", inBubble(func(t *testing.T) {
+		p, s := conversation(t, cfg)
+		answer(t, s)
+		p.updatesBefore()
+		for range 3 { // that nobody reads yet
+			p.fr.WriteData(1, false, make([]byte, quarter))
+		}
+		synctest.Wait()
+		if _, err := io.ReadFull(s, make([]byte, 3*quarter)); err != nil {
+			t.Fatal(err)
+		}
+		if updates, _ := p.updatesBefore(); updates[0] == 0 || updates[1] == 0 {
+			t.Fatalf("%v came, although the peer may send no more than %d bytes", updates, quarter)
+		}
+	}))
+}
