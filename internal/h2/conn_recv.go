@@ -407,7 +407,7 @@ func (r *reader) startData() error {
 	if ok := r.c.arrived(h.length); !ok {
 		return connError(http2.ErrCodeFlowControl, "the peer exceeds the connection's window")
 	}
-	s, err := r.c.receiver(h.id)
+	s, err := r.c.receiver(h.id, h.length)
 	awaited := false
 	if s != nil {
 		var ok bool

@@ -40,6 +40,8 @@ func conversation(t *testing.T, cfg Config) (*peer, *Stream) {
 	p.connect(1)
 	p.wantStatus(1, 200, false)
 	s := <-streams
+	p.fr.WriteWindowUpdate(0, 1<<20)
+	p.fr.WriteWindowUpdate(1, 1<<20)
 	p.updatesBefore() // the connection's window is topped up for the first time
 	return p, s
 }
@@ -63,14 +65,14 @@ func TestCreditRidesWithData(t *testing.T) {
 	const window = 64 << 10
 	cfg := Config{StreamWindow: window, ConnWindow: initialWindow, PingInterval: -1}
 	quarter := window / 4
-	answer := func(t *testing.T, s *Stream) {
-		if _, err := s.Write([]byte("x")); err != nil {
+	answer := func(t *testing.T, s *Stream, n int) {
+		if _, err := s.Write(make([]byte, n)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Run("in a conversation", inBubble(func(t *testing.T) {
 		p, s := conversation(t, cfg)
-		answer(t, s)
+		answer(t, s, quarter/4)
 		if updates, data := p.updatesBefore(); len(updates) != 0 || !data {
 			t.Errorf("before the first answer: %v, %v", updates, data)
 		}
@@ -79,7 +81,7 @@ func TestCreditRidesWithData(t *testing.T) {
 			if updates, data := p.updatesBefore(); len(updates) != 0 || data {
 				t.Fatalf("%v came alone", updates)
 			}
-			answer(t, s)
+			answer(t, s, quarter/4)
 			if updates, _ := p.updatesBefore(); updates[0] != quarter || updates[1] != quarter {
 				t.Fatalf("%v came with an answer, want %d on stream and connection", updates, quarter)
 			}
@@ -96,7 +98,7 @@ func TestCreditRidesWithData(t *testing.T) {
 	}))
 	t.Run("after a conversation", inBubble(func(t *testing.T) {
 		p, s := conversation(t, cfg)
-		answer(t, s)
+		answer(t, s, quarter/4)
 		p.updatesBefore()
 		p.say(s, quarter)
 		if updates, _ := p.updatesBefore(); len(updates) != 0 {
@@ -109,7 +111,7 @@ func TestCreditRidesWithData(t *testing.T) {
 	}))
 	t.Run("when the peer has little left", inBubble(func(t *testing.T) {
 		p, s := conversation(t, cfg)
-		answer(t, s)
+		answer(t, s, quarter/4)
 		p.updatesBefore()
 		for range 3 { // that nobody reads yet
 			p.fr.WriteData(1, false, make([]byte, quarter))
@@ -120,6 +122,31 @@ func TestCreditRidesWithData(t *testing.T) {
 		}
 		if updates, _ := p.updatesBefore(); updates[0] == 0 || updates[1] == 0 {
 			t.Fatalf("%v came, although the peer may send no more than %d bytes", updates, quarter)
+		}
+	}))
+	t.Run("while the working window shrinks", inBubble(func(t *testing.T) {
+		p, s := conversation(t, Config{StreamWindow: 16 << 20, PingInterval: -1})
+		f := &s.c.inflow
+		setWorking := func(n int64) (left int64) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.working, f.updated = n, time.Now()
+			return f.window
+		}
+		setWorking(512 << 10)
+		p.say(s, 1) // the window is topped up
+		p.updatesBefore()
+		answer(t, s, 16<<10)
+		p.updatesBefore()
+		setWorking(512 << 10)
+		p.say(s, 64<<10)
+		if updates, _ := p.updatesBefore(); len(updates) != 0 {
+			t.Fatalf("%v came alone", updates)
+		}
+		left := setWorking(minWorkingWindow) - 64<<10 // what waits does not count
+		p.say(s, int(left/2))
+		if updates, _ := p.updatesBefore(); updates[0] != 64<<10 {
+			t.Errorf("%v came when the peer had %d bytes left", updates, left/2)
 		}
 	}))
 }

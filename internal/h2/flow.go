@@ -60,8 +60,17 @@ const (
 
 // A credit is what a peer is to be given back by a WINDOW_UPDATE; none if it is zero.
 type credit struct {
-	bytes  int64
-	scarce bool // the peer has less than half of a window left
+	bytes    int64
+	patience int64 // it may wait until the peer has sent so much more; 0: not at all
+}
+
+// mayWait is how much a peer may send of what it has left of a window before it must get more: nothing, if
+// less than half of the window is left.
+func mayWait(left, window int64) int64 {
+	if left < window/2 {
+		return 0
+	}
+	return left / 2
 }
 
 // arrived takes the payload of a DATA frame from the window. It reports whether the peer kept to it, and returns the
@@ -106,7 +115,7 @@ func (f *connInflow) refill() credit {
 		f.held += f.memory.take(need)
 		n = max(0, min(n, f.held-f.beyond()))
 	}
-	due := credit{bytes: n, scarce: f.window < working/2}
+	due := credit{bytes: n, patience: mayWait(f.window, working)}
 	f.window += n
 	f.adapt(time.Now())
 	return due

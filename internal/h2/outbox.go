@@ -29,6 +29,7 @@ type outbox struct {
 	batch
 	answers  int       // so many bytes of the batch answer the peer's frames
 	ends     int       // so many streams have ended since the batch was begun
+	patience int64     // credit in the batch may wait until the peer has sent so much more; 0: nothing may wait
 	flushing bool      // somebody sends
 	blocked  time.Time // since when the transport has taken nothing; zero if it takes all
 	err      error     // the transport failed
@@ -107,7 +108,7 @@ func (o *outbox) room() int {
 // take returns what was gathered, and starts anew.
 func (o *outbox) take() batch {
 	b := o.batch
-	o.batch, o.answers, o.ends, o.last = batch{}, 0, 0, dataFrame{}
+	o.batch, o.answers, o.ends, o.patience, o.last = batch{}, 0, 0, 0, dataFrame{}
 	return b
 }
 

@@ -396,7 +396,7 @@ func (s *Stream) creditDue(n int) credit {
 	if r.credit < window/4 {
 		return credit{}
 	}
-	due := credit{bytes: r.credit, scarce: r.window < window/2}
+	due := credit{bytes: r.credit, patience: mayWait(r.window, window)}
 	r.credit = 0
 	r.window += due.bytes
 	return due
@@ -411,17 +411,24 @@ func (s *Stream) giveCredit(due credit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !s.over && !s.remoteEnd {
-		waits := c.out.len() > 0
 		c.appendWindowUpdate(s.id, due.bytes)
-		if due.scarce || !waits && !c.talks() {
-			c.flush(false)
-		}
+		c.sendCredit(due, c.talks)
 	}
 }
 
-// talks reports whether we sent DATA since the connection's window was last topped up. Then we are likely to send more soon,
-// and credit that is not urgent goes with that: alone, it would cost either end a system call. c.mu is held.
-func (c *Conn) talks() bool { return c.sentBytes > c.creditedAt }
+// sendCredit sends what was appended, or lets it ride with what is sent next, when its patience is over at the latest: alone, it
+// would cost either end a system call. c.mu is held, and may be released meanwhile.
+func (c *Conn) sendCredit(due credit, rides bool) {
+	switch {
+	case !rides || due.patience == 0:
+		c.flush(false)
+	case c.out.flushing: // it goes with that
+	case c.out.patience == 0:
+		c.out.patience = due.patience
+	default:
+		c.out.patience = min(c.out.patience, due.patience)
+	}
+}
 
 // consumed says that n received bytes need no memory any more, and gives the
 // peer the credit that is due on the connection.
@@ -447,23 +454,27 @@ func (c *Conn) giveCredit(due credit) {
 	if c.err != nil {
 		return
 	}
-	urgent := due.scarce || !c.talks()
+	// A tunnel within gives credit by DATA as well, but that is little of what comes in.
+	c.talks = c.sentBytes-c.creditedAt >= due.bytes/4
 	c.creditedAt = c.sentBytes
 	c.appendWindowUpdate(0, due.bytes)
-	if c.inflow.askRoundTrip(c.sentBytes) {
+	measures := c.inflow.askRoundTrip(c.sentBytes)
+	if measures {
 		c.appendPing(0, binary.BigEndian.AppendUint64(nil, roundTripPing))
-		urgent = true // or it would measure how long we are silent
 	}
-	if urgent {
-		c.flush(false)
-	}
+	c.sendCredit(due, c.talks && !measures) // a PING that waits would measure how long we are silent
 }
 
-// receiver finds the stream that a DATA frame is for. Frames on a stream that
+// receiver finds the stream that a DATA frame of n bytes is for. Frames on a stream that
 // we reset may have been on their way and are dropped (RFC 9113 §5.1).
-func (c *Conn) receiver(id uint32) (*Stream, error) {
+func (c *Conn) receiver(id uint32, n int) (*Stream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.out.patience > 0 {
+		if c.out.patience -= int64(n); c.out.patience <= 0 {
+			c.flush(false)
+		}
+	}
 	s := c.streams[id]
 	switch {
 	case id == 0: // RFC 9113 §6.1
