@@ -162,13 +162,16 @@ func TestSomebodyAlwaysReads(t *testing.T) {
 	t.Run("PING after much talk", inBubble(func(t *testing.T) {
 		p, _, s := busy(t)
 		for range 100 * busyLeads {
+			sent := make(chan struct{})
 			go func() {
+				defer close(sent)
 				time.Sleep(maxAbsence / (2 * busyLeads)) // while s leads
 				p.fr.WriteData(1, false, []byte("x"))
 			}()
 			if _, err := s.Read(make([]byte, 10)); err != nil {
 				t.Fatal(err)
 			}
+			<-sent
 		}
 		start := time.Now()
 		p.wantAlive()
