@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/eastwest-mesh/eastwest/internal/socket"
@@ -12,9 +13,9 @@ import (
 // A carrier is what a connection runs over, below TLS: a socket, or a stream of
 // another connection.
 //
-// It gathers what is written and sends it without blocking, as far as the
-// connection beneath takes it. So many TLS records go out in one system call, and
-// a write inside crypto/tls never blocks or times out, which no tls.Conn survives.
+// It sends what is written without blocking, as far as the connection beneath takes it, and keeps
+// the rest: a write inside crypto/tls never blocks or times out, which no tls.Conn
+// survives. When told to gather, it keeps all, so that many TLS records go out in one system call.
 //
 // Before a read would block, it asks pause whether it is to.
 //
@@ -27,11 +28,13 @@ type carrier struct {
 	pause    func() bool                 // asked by reads; true ends one with os.ErrDeadlineExceeded
 	reading  []byte                      // what the Read under way reads into
 
-	mu       sync.Mutex
-	holding  bool
-	pending  *buffer // nil when empty
-	sent     int     // so much of pending has gone
-	blocking bool    // flush is writing pending
+	mu        sync.Mutex
+	holding   bool
+	gathering bool        // until the next flush
+	pending   *buffer     // nil when empty
+	sent      int         // so much of pending has gone
+	blocking  bool        // flush is writing pending
+	behind    atomic.Bool // there is something pending
 }
 
 func newCarrier(raw net.Conn) *carrier {
@@ -45,7 +48,7 @@ func newCarrier(raw net.Conn) *carrier {
 	return c
 }
 
-// hold ends passing through: from now on tryFlush and flush send, and reads ask pause.
+// hold ends passing through: from now on writes do not block, and reads ask pause.
 func (c *carrier) hold(pause func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,29 +88,62 @@ func (c *carrier) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	defer c.mu.Unlock()
+	n := 0
+	if c.pending == nil && !c.gathering {
+		var err error
+		if n, err = c.send(p); n == len(p) || err != nil {
+			return n, err
+		}
+	}
+	c.keep(p[n:])
+	return len(p), nil
+}
+
+// send sends as much of p as goes without blocking. c.mu is held.
+func (c *carrier) send(p []byte) (sent int, err error) {
+	if c.tryWrite == nil {
+		return 0, nil
+	}
+	for sent < len(p) {
+		n, err := c.tryWrite(p[sent:])
+		if n == 0 || err != nil {
+			return sent, err
+		}
+		sent += n
+	}
+	return sent, nil
+}
+
+// keep keeps p until it can be sent. c.mu is held.
+func (c *carrier) keep(p []byte) {
 	if c.pending == nil {
 		c.pending = newBuffer()
+		c.behind.Store(true)
 	}
 	c.pending.b = append(c.pending.b, p...)
-	return len(p), nil
+}
+
+// gather has all kept that is written until the next flush.
+func (c *carrier) gather() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gathering = true
 }
 
 // tryFlush sends what goes without blocking, and reports whether that was all.
 func (c *carrier) tryFlush() (all bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pending == nil {
+	c.gathering = false
+	switch {
+	case c.pending == nil:
 		return true, nil
-	}
-	if c.tryWrite == nil || c.blocking {
+	case c.blocking:
 		return false, nil
 	}
-	for c.sent < len(c.pending.b) {
-		n, err := c.tryWrite(c.pending.b[c.sent:])
-		if n == 0 || err != nil {
-			return false, err
-		}
-		c.sent += n
+	n, err := c.send(c.pending.b[c.sent:])
+	if c.sent += n; err != nil || c.sent < len(c.pending.b) {
+		return false, err
 	}
 	c.release()
 	return true, nil
@@ -118,7 +154,7 @@ func (c *carrier) tryFlush() (all bool, err error) {
 func (c *carrier) flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.blocking = true
+	c.blocking, c.gathering = true, false
 	defer func() { c.blocking = false }()
 	for c.pending != nil {
 		p := c.pending.b[c.sent:]
@@ -138,6 +174,7 @@ func (c *carrier) flush() error {
 func (c *carrier) release() {
 	c.pending.free()
 	c.pending, c.sent = nil, 0
+	c.behind.Store(false)
 }
 
 // Close sends what still goes, such as TLS's close_notify, and closes the

@@ -30,6 +30,7 @@ type Conn struct {
 	in       reader
 	turn     turn // to run it
 	inflow   connInflow
+	recent   directory
 	received atomic.Bool  // something came since the keepalive looked
 	free     atomic.Int64 // what Available returns
 	open     atomic.Int64 // what Streams returns

@@ -22,6 +22,7 @@ type reader struct {
 
 	lead        *Stream     // runs it; nil: the background reader
 	ask         func() bool // of the lead's Read, see Stream.ReadUnless; may be nil
+	satisfied   bool        // the lead need not wait any more
 	stopped     error       // why pause ended a read
 	unannounced *Stream     // a waiting Read of it has received something, and is yet to be woken
 	lender      *Stream     // its Read's buffer is being read into
@@ -123,11 +124,11 @@ func (c *Conn) readLoop() {
 // lead reads until s has what it waits for. It reports whether ask ended that, and whether something is at hand still. The turn is
 // yet to be left.
 func (c *Conn) lead(s *Stream, ask func() bool) (paused, more bool) {
-	err := c.in.run(s, ask)
-	switch {
-	case errors.Is(err, errPaused):
+	switch c.in.run(s, ask) {
+	case errEnough: //nolint:errorlint // nobody wraps these
+	case errPaused:
 		paused = true
-	case !errors.Is(err, errEnough):
+	default:
 		c.turn.fix() // the background reader ends the connection
 	}
 	return paused, c.in.r < c.in.w
@@ -162,16 +163,21 @@ func (r *reader) discard() {
 // stream may as well read for itself. While the connection works, it returns
 // errEnough or errPaused.
 func (r *reader) run(lead *Stream, ask func() bool) error {
-	r.lead, r.ask = lead, ask
+	r.lead, r.ask, r.satisfied = lead, ask, false
 	r.streak, r.favours = 0, 0
 	defer r.announce()
 	for r.err == nil {
 		err := r.phase(r)
-		switch {
-		case err == nil || errors.Is(err, errInterrupted) && lead == nil && !r.enough():
-		case errors.Is(err, errEnough), errors.Is(err, errInterrupted):
-			return errEnough
-		case errors.Is(err, errPaused):
+		if lead != nil && r.frame.typ != http2.FrameData {
+			r.satisfied = lead.recv.settled()
+		}
+		switch err {
+		case nil:
+		case errInterrupted: //nolint:errorlint // nobody wraps these
+			if lead != nil || r.enough() {
+				return errEnough
+			}
+		case errEnough, errPaused:
 			return err
 		default:
 			r.failed(err)
@@ -190,10 +196,10 @@ func (r *reader) failed(err error) {
 }
 
 // enough reports whether whoever reads may stop: a stream that leads has something, or
-// a stream that gets it all may lead.
+// a stream that gets it all may lead. What others do to a stream that leads interrupts the reading.
 func (r *reader) enough() bool {
 	if r.lead != nil {
-		return r.lead.recv.settled()
+		return r.satisfied
 	}
 	return r.streak >= longStreak && r.c.turn.unneeded()
 }
@@ -396,7 +402,7 @@ func (r *reader) startPayload() error {
 }
 
 // startData finds the stream of a DATA frame and takes it from its windows. The
-// whole payload counts, padding included (RFC 9113 §6.9.1).
+// whole payload counts, padding included (RFC 9113 §6.9.1). If all of it is at hand, the stream gets it at once.
 func (r *reader) startData() error {
 	h := r.frame
 	if r.left == 0 && !h.endStream() {
@@ -408,23 +414,49 @@ func (r *reader) startData() error {
 		return connError(http2.ErrCodeFlowControl, "the peer exceeds the connection's window")
 	}
 	s, err := r.c.receiver(h.id, h.length)
+	unread := h.length // that nobody will read
 	awaited := false
 	if s != nil {
-		var ok bool
-		if ok, awaited = s.arrived(h.length); !ok {
-			s, err = nil, streamError(h.id, http2.ErrCodeFlowControl, "the peer exceeds the stream's window")
+		unread -= r.left
+		if awaited, err = r.startFor(s); err != nil {
+			s, unread = nil, h.length
+		} else {
+			s.returnCredit(unread)
 		}
 	}
 	r.stream = s
 	r.countStreak(h.id, awaited)
 	r.yielded = false
-	unread := h.length // that nobody will read
-	if s != nil {
-		unread -= r.left
-		s.returnCredit(unread)
-	}
 	r.c.consumed(unread)
 	return err
+}
+
+// startFor takes the current frame from the window of s. It reports whether a Read waits for it.
+func (r *reader) startFor(s *Stream) (awaited bool, err error) {
+	var whole []byte
+	if r.w-r.r >= r.left {
+		whole = r.buf.b[r.r : r.r+r.left]
+	}
+	ok, awaited, unannounced := s.arrived(r.frame.length, whole, r.buf)
+	if !ok {
+		return false, streamError(s.id, http2.ErrCodeFlowControl, "the peer exceeds the stream's window")
+	}
+	if len(whole) > 0 {
+		r.r += len(whole)
+		r.left = 0
+		r.delivered(s, unannounced)
+	}
+	return awaited, nil
+}
+
+// delivered notes that s got something, and whether its Read is yet to be woken.
+func (r *reader) delivered(s *Stream, unannounced bool) {
+	if unannounced {
+		r.unannounced = s
+	}
+	if s == r.lead {
+		r.satisfied = true
+	}
 }
 
 // countStreak notes which stream gets all DATA, if one does and waits for it each time.
@@ -456,6 +488,7 @@ func (r *reader) data() error {
 		r.stream = nil
 		if r.frame.endStream() {
 			s.remoteEnded()
+			r.satisfied = r.satisfied || s == r.lead
 		}
 	}
 	return nil
@@ -478,8 +511,8 @@ func (r *reader) piece() (int, error) {
 		}
 	}
 	b, err := r.next(r.left)
-	if err == nil && s != nil && s.deliver(b, r.buf) {
-		r.unannounced = s
+	if err == nil && s != nil {
+		r.delivered(s, s.deliver(b, r.buf))
 	}
 	return len(b), err
 }
@@ -497,8 +530,8 @@ func (r *reader) readInto(s *Stream, dst []byte) (int, error) {
 	r.lender = s
 	n, err := r.read(dst)
 	r.lender = nil
-	if s.giveBack(n) {
-		r.unannounced = s
+	if unannounced := s.giveBack(n); n > 0 {
+		r.delivered(s, unannounced)
 	}
 	if errors.Is(err, errRecalled) {
 		r.announce()

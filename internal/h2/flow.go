@@ -77,24 +77,24 @@ func mayWait(left, window int64) int64 {
 // credit that is due: bytes that nobody reads must not use up that of those that somebody does.
 func (f *connInflow) arrived(n int) (due credit, ok bool) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if int64(n) > f.window {
-		return credit{}, false
+	if ok = int64(n) <= f.window; ok {
+		f.window -= int64(n)
+		f.queued += int64(n)
+		f.came += int64(n)
+		due = f.refill()
 	}
-	f.window -= int64(n)
-	f.queued += int64(n)
-	f.came += int64(n)
-	return f.refill(), true
+	f.mu.Unlock()
+	return due, ok
 }
 
 // consumed says that n bytes need no memory any more. It returns the
 // credit that is due.
 func (f *connInflow) consumed(n int) credit {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.queued -= int64(n)
 	due := f.refill()
 	f.settle()
+	f.mu.Unlock()
 	return due
 }
 

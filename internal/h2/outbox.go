@@ -2,6 +2,7 @@ package h2
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -27,12 +28,12 @@ const (
 // their order.
 type outbox struct {
 	batch
-	answers  int       // so many bytes of the batch answer the peer's frames
-	ends     int       // so many streams have ended since the batch was begun
-	patience int64     // credit in the batch may wait until the peer has sent so much more; 0: nothing may wait
-	flushing bool      // somebody sends
-	blocked  time.Time // since when the transport has taken nothing; zero if it takes all
-	err      error     // the transport failed
+	answers  int          // so many bytes of the batch answer the peer's frames
+	ends     int          // so many streams have ended since the batch was begun
+	patience atomic.Int64 // credit in the batch may wait until the peer has sent so much more; 0: none waits. Read without Conn.mu
+	flushing bool         // somebody sends
+	blocked  time.Time    // since when the transport has taken nothing; zero if it takes all
+	err      error        // the transport failed
 	line     line
 	last     dataFrame
 }
@@ -108,8 +109,18 @@ func (o *outbox) room() int {
 // take returns what was gathered, and starts anew.
 func (o *outbox) take() batch {
 	b := o.batch
-	o.batch, o.answers, o.ends, o.patience, o.last = batch{}, 0, 0, 0, dataFrame{}
+	o.batch, o.answers, o.ends, o.last = batch{}, 0, 0, dataFrame{}
+	if o.patience.Load() != 0 {
+		o.patience.Store(0)
+	}
 	return b
+}
+
+// wait lets credit in the batch wait until the peer has sent so much more, and no longer than what waits already.
+func (o *outbox) wait(patience int64) {
+	if now := o.patience.Load(); now == 0 || patience < now {
+		o.patience.Store(patience)
+	}
 }
 
 func (o *outbox) drop() {

@@ -94,6 +94,7 @@ func (c *Conn) peerLeft() bool { return c.peerGoAway != nil && c.err == nil && l
 // finish ends a stream's sending half and its context. c.mu is held.
 func (s *Stream) finish(cause error) {
 	s.over, s.cause = true, cause
+	s.c.recent.remove(s)
 	if s.send.err == nil {
 		s.send.err = cause
 	}
@@ -407,6 +408,7 @@ func (s *Stream) remoteEnded() {
 	c := s.c
 	c.mu.Lock()
 	s.remoteEnd = true
+	c.recent.remove(s)
 	over := s.send.ended && !s.over
 	if over {
 		c.forget(s, nil)

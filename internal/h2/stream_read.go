@@ -253,14 +253,21 @@ func (s *Stream) stirUp() {
 	s.stir()
 }
 
-// arrived takes the payload of a DATA frame from the window. It reports whether
-// the peer kept to it, and whether a Read waits for the payload.
-func (s *Stream) arrived(n int) (ok, awaited bool) {
+// arrived takes a DATA frame of n bytes from the window. It reports whether
+// the peer kept to it, and whether a Read waits for the payload. That is delivered as well, as by
+// deliver, if the whole of it is given, and not empty.
+func (s *Stream) arrived(n int, whole []byte, buf *readBuffer) (ok, awaited, unannounced bool) {
 	r := &s.recv
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.window -= int64(n)
-	return r.window >= 0, r.follows
+	ok, awaited = r.window >= 0, r.follows
+	dropped := 0
+	if ok && len(whole) > 0 {
+		unannounced, dropped = s.store(whole, buf)
+	}
+	r.mu.Unlock()
+	s.drop(dropped)
+	return ok, awaited, unannounced
 }
 
 // lend gives the reader up to most bytes of the buffer of a waiting Read, to read
@@ -312,15 +319,20 @@ func (s *Stream) received() (unannounced bool) {
 // deliver takes received bytes, which lie in buf. It reports whether a Read waits that has
 // some of them and may get more, but is yet to be woken.
 func (s *Stream) deliver(b []byte, buf *readBuffer) (unannounced bool) {
+	s.recv.mu.Lock()
+	unannounced, dropped := s.store(b, buf)
+	s.recv.mu.Unlock()
+	s.drop(dropped)
+	return unannounced
+}
+
+// store is deliver with r.mu held. It returns how many bytes nobody will read: after CloseRead, the peer may go on.
+func (s *Stream) store(b []byte, buf *readBuffer) (unannounced bool, dropped int) {
 	r := &s.recv
-	r.mu.Lock()
 	r.received += int64(len(b))
 	if r.closed != nil {
-		r.mu.Unlock()
-		s.drop(len(b)) // after CloseRead, the peer may go on
-		return false
+		return false, len(b)
 	}
-	defer r.mu.Unlock()
 	if r.queue.size == 0 && !r.lent {
 		if r.waits() {
 			r.demand()
@@ -332,7 +344,7 @@ func (s *Stream) deliver(b []byte, buf *readBuffer) (unannounced bool) {
 	if len(b) > 0 {
 		r.queue.push(b, buf)
 	}
-	return s.received()
+	return s.received(), 0
 }
 
 // drop accounts for bytes that nobody will read.
@@ -423,10 +435,8 @@ func (c *Conn) sendCredit(due credit, rides bool) {
 	case !rides || due.patience == 0:
 		c.flush(false)
 	case c.out.flushing: // it goes with that
-	case c.out.patience == 0:
-		c.out.patience = due.patience
 	default:
-		c.out.patience = min(c.out.patience, due.patience)
+		c.out.wait(due.patience)
 	}
 }
 
@@ -468,12 +478,13 @@ func (c *Conn) giveCredit(due credit) {
 // receiver finds the stream that a DATA frame of n bytes is for. Frames on a stream that
 // we reset may have been on their way and are dropped (RFC 9113 §5.1).
 func (c *Conn) receiver(id uint32, n int) (*Stream, error) {
+	if s := c.recent.find(id); s != nil && c.out.patience.Load() == 0 {
+		return s, nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out.patience > 0 {
-		if c.out.patience -= int64(n); c.out.patience <= 0 {
-			c.flush(false)
-		}
+	if c.out.patience.Load() > 0 && c.out.patience.Add(-int64(n)) <= 0 {
+		c.flush(false)
 	}
 	s := c.streams[id]
 	switch {
@@ -488,6 +499,7 @@ func (c *Conn) receiver(id uint32, n int) (*Stream, error) {
 	case c.client && !s.answered:
 		return nil, streamError(id, http2.ErrCodeProtocol, "DATA before the answer")
 	}
+	c.recent.add(s)
 	return s, nil
 }
 

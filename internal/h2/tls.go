@@ -68,10 +68,15 @@ const flushChunk = 64 << 10
 
 // send sends the pieces, and reports whether all went without blocking. If
 // not, finish sends the rest.
-func (t transport) send(pieces ...[]byte) (all bool, err error) {
-	for _, b := range pieces {
+func (t transport) send(first, rest, tail []byte) (all bool, err error) {
+	if len(first) <= tlsRecordSize && len(rest)+len(tail) == 0 { // there is nothing to gather
+		_, err := t.Write(first)
+		return !t.out.behind.Load(), err
+	}
+	for _, b := range [...][]byte{first, rest, tail} {
 		for len(b) > 0 {
 			n := min(len(b), flushChunk)
+			t.out.gather()
 			if _, err := t.Write(b[:n]); err != nil {
 				return false, err
 			}

@@ -55,14 +55,14 @@ func (t *turn) init(interrupt func(on bool)) {
 // leadOrFollow gives the turn to s if it is free, or else counts s as a follower.
 func (t *turn) leadOrFollow(s *Stream) (leads bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.taken || t.fixed {
+	if leads = !t.taken && !t.fixed; leads {
+		t.taken, t.leader = true, s
+		t.leads++
+	} else {
 		t.addFollower()
-		return false
 	}
-	t.taken, t.leader = true, s
-	t.leads++
-	return true
+	t.mu.Unlock()
+	return leads
 }
 
 // follow counts somebody who waits for what reading brings.

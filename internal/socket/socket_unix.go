@@ -3,7 +3,6 @@
 package socket
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -19,14 +18,14 @@ type Socket struct {
 	writing struct {
 		p       []byte
 		n       int
-		err     error
+		errno   syscall.Errno // 0: none
 		attempt func(fd uintptr) bool
 	}
 	reading struct {
 		dst     Destination
 		stopped bool
 		n       int
-		err     error
+		errno   syscall.Errno // 0: none
 		attempt func(fd uintptr) bool
 	}
 }
@@ -54,16 +53,16 @@ func (s *Socket) TryWrite(p []byte) (int, error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case errors.Is(w.err, syscall.EAGAIN):
+	case w.errno == syscall.EAGAIN:
 		return 0, nil
-	case w.err != nil:
-		return 0, s.opError("write", w.err)
+	case w.errno != 0:
+		return 0, s.opError("write", w.errno)
 	}
 	return w.n, nil
 }
 
 func (s *Socket) tryWrite(fd uintptr) bool {
-	s.writing.n, s.writing.err = ignoringEINTR(syscall.Write, fd, s.writing.p)
+	s.writing.n, s.writing.errno = ignoringEINTR(syscall.Write, fd, s.writing.p)
 	return true // done: do not wait until the socket is writable
 }
 
@@ -78,8 +77,8 @@ func (s *Socket) Read(dst Destination) (int, error) {
 		return 0, err
 	case r.stopped:
 		return 0, os.ErrDeadlineExceeded
-	case r.err != nil:
-		return 0, s.opError("read", r.err)
+	case r.errno != 0:
+		return 0, s.opError("read", r.errno)
 	case r.n == 0:
 		return 0, io.EOF
 	}
@@ -88,25 +87,25 @@ func (s *Socket) Read(dst Destination) (int, error) {
 
 func (s *Socket) tryRead(fd uintptr) (done bool) {
 	r := &s.reading
-	r.n, r.err = ignoringEINTR(syscall.Read, fd, r.dst.Space())
-	if !errors.Is(r.err, syscall.EAGAIN) {
+	r.n, r.errno = ignoringEINTR(syscall.Read, fd, r.dst.Space())
+	if r.errno != syscall.EAGAIN {
 		return true
 	}
 	r.stopped = r.dst.Idle()
 	return r.stopped // or wait until the socket is readable
 }
 
-func ignoringEINTR(call func(fd int, p []byte) (int, error), fd uintptr, p []byte) (int, error) {
+func ignoringEINTR(call func(fd int, p []byte) (int, error), fd uintptr, p []byte) (n int, errno syscall.Errno) {
 	for {
 		n, err := call(int(fd), p)
-		if !errors.Is(err, syscall.EINTR) {
-			return n, err
+		if errno, _ = err.(syscall.Errno); errno != syscall.EINTR { //nolint:errorlint // system calls return nothing else
+			return n, errno
 		}
 	}
 }
 
 // opError makes the error that the connection's own method would return.
-func (s *Socket) opError(op string, err error) error {
+func (s *Socket) opError(op string, errno syscall.Errno) error {
 	local := s.conn.LocalAddr()
-	return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: s.conn.RemoteAddr(), Err: os.NewSyscallError(op, err)}
+	return &net.OpError{Op: op, Net: local.Network(), Source: local, Addr: s.conn.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
 }
