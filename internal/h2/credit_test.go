@@ -2,6 +2,7 @@ package h2
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"testing"
@@ -149,4 +150,33 @@ func TestCreditRidesWithData(t *testing.T) {
 			t.Errorf("%v came when the peer had %d bytes left", updates, left/2)
 		}
 	}))
+}
+
+// TestCreditDoesNotWaitForAStalledPeer: a stream that is opened before our SETTINGS are acknowledged may have less window than
+// it is granted. Credit for it must not wait for what the peer cannot send.
+func TestCreditDoesNotWaitForAStalledPeer(t *testing.T) {
+	for _, clientReads := range []bool{true, false} {
+		t.Run(fmt.Sprintf("client reads %v", clientReads), inBubble(func(t *testing.T) {
+			clientConfig, serverConfig := Config{StreamWindow: 16 << 10, PingInterval: -1}, Config{PingInterval: -1}
+			if !clientReads {
+				clientConfig, serverConfig = serverConfig, clientConfig
+			}
+			handle, accepted := accepting()
+			client, _ := newUnlikePair(t, memWire, clientConfig, serverConfig, handle)
+			reader := mustOpen(t, client)
+			writer := <-accepted
+			if !clientReads {
+				reader, writer = writer, reader
+			}
+			go reader.Write(make([]byte, 64<<10)) // so that credit may ride with DATA
+			if _, err := io.ReadFull(writer, make([]byte, 64<<10)); err != nil {
+				t.Fatal(err)
+			}
+			go writer.Write(make([]byte, 256<<10))
+			reader.SetReadDeadline(time.Now().Add(time.Minute))
+			if n, err := io.ReadFull(reader, make([]byte, 256<<10)); err != nil {
+				t.Errorf("after %d bytes: %v", n, err)
+			}
+		}))
+	}
 }

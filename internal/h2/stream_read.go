@@ -18,6 +18,7 @@ type recvHalf struct {
 	changed  sync.Cond // anything below
 	queue    recvQueue
 	window   int64 // the peer may still send this much
+	doubtful int64 // so much of it the peer may not know of
 	credit   int64 // was read and not yet given back to the peer
 	received int64
 	err      error // follows the queue
@@ -408,7 +409,7 @@ func (s *Stream) creditDue(n int) credit {
 	if r.credit < window/4 {
 		return credit{}
 	}
-	due := credit{bytes: r.credit, patience: mayWait(r.window, window)}
+	due := credit{bytes: r.credit, patience: mayWait(r.window-r.doubtful, window)}
 	r.credit = 0
 	r.window += due.bytes
 	return due
