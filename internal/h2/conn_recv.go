@@ -413,7 +413,7 @@ func (r *reader) startData() error {
 	if ok := r.c.arrived(h.length); !ok {
 		return connError(http2.ErrCodeFlowControl, "the peer exceeds the connection's window")
 	}
-	s, err := r.c.receiver(h.id, h.length)
+	s, err := r.c.receiver(h.id)
 	unread := h.length // that nobody will read
 	awaited := false
 	if s != nil {
@@ -427,6 +427,7 @@ func (r *reader) startData() error {
 	r.stream = s
 	r.countStreak(h.id, awaited)
 	r.yielded = false
+	r.c.counted(h.length)
 	r.c.consumed(unread)
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -178,5 +179,83 @@ func TestCreditDoesNotWaitForAStalledPeer(t *testing.T) {
 				t.Errorf("after %d bytes: %v", n, err)
 			}
 		}))
+	}
+}
+
+// TestCreditIsReckonedAnew: what comes between a read and the WINDOW_UPDATE for it counts for how long that may wait.
+func TestCreditIsReckonedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const half = 32 << 10
+		p, s := conversation(t, Config{StreamWindow: 2 * half, PingInterval: -1})
+		f := &s.c.inflow
+		f.mu.Lock()
+		f.working, f.updated = 8<<20, time.Now() // it is the stream's window that is to matter
+		f.mu.Unlock()
+		p.say(s, 1)
+		p.updatesBefore()
+		s.c.mu.Lock()
+		s.c.talks = true
+		s.c.mu.Unlock()
+
+		send := func(n int) {
+			for ; n > 0; n -= min(n, minMaxFrameSize) {
+				p.fr.WriteData(1, false, make([]byte, min(n, minMaxFrameSize)))
+			}
+			time.Sleep(time.Second) // until the background reader has taken it
+		}
+		send(half - 1)
+		n, due, err := s.read(make([]byte, half), nil) // s.Read, while more DATA comes
+		if n != half-1 || err != nil {
+			t.Fatal(n, err)
+		}
+		send(half)
+		s.c.consumed(n)
+		s.giveCredit(due)
+		if _, err := io.ReadFull(s, make([]byte, half)); err != nil {
+			t.Fatal(err)
+		}
+		if updates, _ := p.updatesBefore(); updates[1] == 0 {
+			t.Error("a peer that has nothing left gets no credit")
+		}
+	})
+}
+
+// TestTalksNeverStall: whatever the sizes, what one end writes arrives without anything else being sent.
+func TestTalksNeverStall(t *testing.T) {
+	for seed := range uint64(100) {
+		t.Run(fmt.Sprint(seed), inBubble(func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 1))
+			handle, accepted := accepting()
+			window := 1 + rng.IntN(1<<(6+rng.IntN(12)))
+			client, _ := newPair(t, memWire, Config{
+				StreamWindow: window,
+				ConnWindow:   []int{0, initialWindow, 300_000}[rng.IntN(3)],
+				PingInterval: -1, // it would end a stall
+			}, handle)
+			if rng.IntN(2) == 0 {
+				synctest.Wait() // until SETTINGS are exchanged
+			}
+			var talks [][2]*Stream
+			for range 1 + rng.IntN(3) {
+				talks = append(talks, [2]*Stream{mustOpen(t, client), <-accepted})
+			}
+			for range 40 {
+				talk, from := talks[rng.IntN(len(talks))], rng.IntN(2)
+				say(t, talk[from], talk[1-from], 1+rng.IntN(8*window), make([]byte, 1+rng.IntN(2*window)))
+			}
+		}))
+	}
+}
+
+// say has so many bytes written, and reads them by way of buf.
+func say(t *testing.T, from, to *Stream, size int, buf []byte) {
+	t.Helper()
+	go from.Write(make([]byte, size))
+	to.SetReadDeadline(time.Now().Add(time.Minute))
+	for left := size; left > 0; {
+		n, err := to.Read(buf)
+		if left -= n; err != nil {
+			t.Fatalf("%d of %d bytes are missing: %v", left, size, err)
+		}
 	}
 }

@@ -31,10 +31,11 @@ type connInflow struct {
 	mu     sync.Mutex
 	memory *Memory // nil: unlimited
 	limit  int64
-	window int64 // the peer may still send this much
-	queued int64 // received, not read
-	held   int64 // taken from memory
-	closed bool  // nothing more is received
+	window int64        // the peer may still send this much
+	queued int64        // received, not read
+	held   int64        // taken from memory
+	closed bool         // nothing more is received
+	total  atomic.Int64 // DATA that has come, ever; it is counted after it was taken from the windows
 
 	working     int64     // what window is topped up to
 	step        int64     // what comes in a millisecond
@@ -57,21 +58,6 @@ const (
 	// maxWorkingTime is for how long it lasts at most, and while no round trip is known.
 	maxWorkingTime = time.Second
 )
-
-// A credit is what a peer is to be given back by a WINDOW_UPDATE; none if it is zero.
-type credit struct {
-	bytes    int64
-	patience int64 // it may wait until the peer has sent so much more; 0: not at all
-}
-
-// mayWait is how much a peer may send of what it has left of a window before it must get more: nothing, if
-// less than half of the window is left.
-func mayWait(left, window int64) int64 {
-	if left < window/2 {
-		return 0
-	}
-	return left / 2
-}
 
 // arrived takes the payload of a DATA frame from the window. It reports whether the peer kept to it, and returns the
 // credit that is due: bytes that nobody reads must not use up that of those that somebody does.
@@ -115,7 +101,7 @@ func (f *connInflow) refill() credit {
 		f.held += f.memory.take(need)
 		n = max(0, min(n, f.held-f.beyond()))
 	}
-	due := credit{bytes: n, patience: mayWait(f.window, working)}
+	due := credit{bytes: n, until: mayWait(f.total.Load(), f.window, working)}
 	f.window += n
 	f.adapt(time.Now())
 	return due

@@ -28,12 +28,13 @@ const (
 // their order.
 type outbox struct {
 	batch
-	answers  int          // so many bytes of the batch answer the peer's frames
-	ends     int          // so many streams have ended since the batch was begun
-	patience atomic.Int64 // credit in the batch may wait until the peer has sent so much more; 0: none waits. Read without Conn.mu
-	flushing bool         // somebody sends
-	blocked  time.Time    // since when the transport has taken nothing; zero if it takes all
-	err      error        // the transport failed
+	answers  int            // so many bytes of the batch answer the peer's frames
+	ends     int            // so many streams have ended since the batch was begun
+	waiting  []windowUpdate // go with the next batch
+	until    atomic.Int64   // they may wait until so much DATA has come, ever; 0: none waits. Read without Conn.mu
+	flushing bool           // somebody sends
+	blocked  time.Time      // since when the transport has taken nothing; zero if it takes all
+	err      error          // the transport failed
 	line     line
 	last     dataFrame
 }
@@ -108,19 +109,30 @@ func (o *outbox) room() int {
 
 // take returns what was gathered, and starts anew.
 func (o *outbox) take() batch {
+	o.endWait()
 	b := o.batch
 	o.batch, o.answers, o.ends, o.last = batch{}, 0, 0, dataFrame{}
-	if o.patience.Load() != 0 {
-		o.patience.Store(0)
-	}
 	return b
 }
 
-// wait lets credit in the batch wait until the peer has sent so much more, and no longer than what waits already.
-func (o *outbox) wait(patience int64) {
-	if now := o.patience.Load(); now == 0 || patience < now {
-		o.patience.Store(patience)
+// wait keeps u for the next batch, but not until more DATA has come.
+func (o *outbox) wait(u windowUpdate, until int64) {
+	o.waiting = append(o.waiting, u)
+	if first := o.until.Load(); first == 0 || until < first {
+		o.until.Store(until)
 	}
+}
+
+// endWait adds what waits.
+func (o *outbox) endWait() {
+	if len(o.waiting) == 0 {
+		return
+	}
+	for _, u := range o.waiting {
+		o.urgent.addUint32(http2.FrameWindowUpdate, u.id, uint32(u.bytes))
+	}
+	o.waiting = o.waiting[:0]
+	o.until.Store(0)
 }
 
 func (o *outbox) drop() {

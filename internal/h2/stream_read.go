@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -17,8 +16,8 @@ type recvHalf struct {
 	mu       sync.Mutex
 	changed  sync.Cond // anything below
 	queue    recvQueue
-	window   int64 // the peer may still send this much
-	doubtful int64 // so much of it the peer may not know of
+	window   int64 // the peer may still send this much, once it has what is due to it
+	doubtful int64 // so much of window the peer has only until it knows our SETTINGS
 	credit   int64 // was read and not yet given back to the peer
 	received int64
 	err      error // follows the queue
@@ -388,105 +387,14 @@ func (s *Stream) endRecv(err error, abrupt bool) (dropped int) {
 	return dropped
 }
 
-// returnCredit lets the peer send n bytes more on this stream, once it is worth
-// a frame.
-func (s *Stream) returnCredit(n int) {
-	if n == 0 {
-		return
-	}
-	s.recv.mu.Lock()
-	due := s.creditDue(n)
-	s.recv.mu.Unlock()
-	s.giveCredit(due)
-}
-
-// creditDue adds n bytes to the credit that the peer is to get, and returns what to give it now, once that is worth a frame.
-// r.mu is held.
-func (s *Stream) creditDue(n int) credit {
-	r := &s.recv
-	r.credit += int64(n)
-	window := int64(s.c.cfg.streamWindow())
-	if r.credit < window/4 {
-		return credit{}
-	}
-	due := credit{bytes: r.credit, patience: mayWait(r.window-r.doubtful, window)}
-	r.credit = 0
-	r.window += due.bytes
-	return due
-}
-
-// giveCredit lets the peer send so much more on this stream.
-func (s *Stream) giveCredit(due credit) {
-	if due.bytes == 0 {
-		return
-	}
-	c := s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !s.over && !s.remoteEnd {
-		c.appendWindowUpdate(s.id, due.bytes)
-		c.sendCredit(due, c.talks)
-	}
-}
-
-// sendCredit sends what was appended, or lets it ride with what is sent next, when its patience is over at the latest: alone, it
-// would cost either end a system call. c.mu is held, and may be released meanwhile.
-func (c *Conn) sendCredit(due credit, rides bool) {
-	switch {
-	case !rides || due.patience == 0:
-		c.flush(false)
-	case c.out.flushing: // it goes with that
-	default:
-		c.out.wait(due.patience)
-	}
-}
-
-// consumed says that n received bytes need no memory any more, and gives the
-// peer the credit that is due on the connection.
-func (c *Conn) consumed(n int) {
-	if n > 0 {
-		c.giveCredit(c.inflow.consumed(n))
-	}
-}
-
-// arrived takes a DATA frame's payload from the connection's window, and reports whether the peer kept to it.
-func (c *Conn) arrived(n int) bool {
-	due, ok := c.inflow.arrived(n)
-	c.giveCredit(due)
-	return ok
-}
-
-func (c *Conn) giveCredit(due credit) {
-	if due.bytes == 0 {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return
-	}
-	// A tunnel within gives credit by DATA as well, but that is little of what comes in.
-	c.talks = c.sentBytes-c.creditedAt >= due.bytes/4
-	c.creditedAt = c.sentBytes
-	c.appendWindowUpdate(0, due.bytes)
-	measures := c.inflow.askRoundTrip(c.sentBytes)
-	if measures {
-		c.appendPing(0, binary.BigEndian.AppendUint64(nil, roundTripPing))
-	}
-	c.sendCredit(due, c.talks && !measures) // a PING that waits would measure how long we are silent
-}
-
-// receiver finds the stream that a DATA frame of n bytes is for. Frames on a stream that
+// receiver finds the stream that a DATA frame is for. Frames on a stream that
 // we reset may have been on their way and are dropped (RFC 9113 §5.1).
-func (c *Conn) receiver(id uint32, n int) (*Stream, error) {
-	if s := c.recent.find(id); s != nil && c.out.patience.Load() == 0 {
+func (c *Conn) receiver(id uint32) (*Stream, error) {
+	if s := c.recent.find(id); s != nil {
 		return s, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out.patience.Load() > 0 && c.out.patience.Add(-int64(n)) <= 0 {
-		c.flush(false)
-	}
 	s := c.streams[id]
 	switch {
 	case id == 0: // RFC 9113 §6.1

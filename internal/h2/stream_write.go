@@ -123,6 +123,7 @@ func (c *Conn) sendData(s *Stream, p []byte) {
 		c.out.appendData(s.id, p, min(c.peer.maxFrameSize, maxSendFrame))
 		return
 	}
+	c.out.endWait()
 	b := c.out.queued.bytes()
 	*b = appendFrameHeader(*b, len(p), http2.FrameData, 0, s.id)
 	// Up to the end of a TLS record.
