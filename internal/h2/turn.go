@@ -27,23 +27,15 @@ type turn struct {
 	parked      sync.Cond // for called
 	fixed       bool      // for good: the background reader keeps it
 	interrupted bool
-	absence     *time.Timer   // runs while the turn is, or lately was, free
-	watching    bool          // absence runs
-	leads       uint64        // how often a stream has taken the turn
-	seen        uint64        // leads when absence last ended
-	interval    time.Duration // of absence
+	absence     *time.Timer // runs while the turn is, or lately was, free
+	watching    bool        // absence runs
+	leads       uint64      // how often a stream has taken the turn
+	seen        uint64      // leads when absence last ended
 }
 
 // maxAbsence is how long nobody may read before the background reader looks. A stream
 // that is read all the time comes back sooner, and must not pay for a look.
 const maxAbsence = 2 * time.Millisecond
-
-// A stream that is read busyLeads times in maxAbsence is looked after ever more rarely, at least every maxInterval: a
-// timer wakes another processor, for longer than such a stream needs for several round trips.
-const (
-	busyLeads   = 16
-	maxInterval = 8 * maxAbsence
-)
 
 func (t *turn) init(interrupt func(on bool)) {
 	t.interrupt = interrupt
@@ -131,7 +123,7 @@ func (t *turn) leave(goodbye bool) {
 	}
 	t.taken, t.leader = false, nil
 	if !t.watching {
-		t.watch(maxAbsence)
+		t.watch()
 	}
 }
 
@@ -169,12 +161,12 @@ func (t *turn) goOnLocked() bool {
 }
 
 // watch starts to look after an absence. t.mu is held.
-func (t *turn) watch(interval time.Duration) {
-	t.watching, t.seen, t.interval = true, t.leads, interval
+func (t *turn) watch() {
+	t.watching, t.seen = true, t.leads
 	if t.absence == nil {
-		t.absence = time.AfterFunc(interval, t.look)
+		t.absence = time.AfterFunc(maxAbsence, t.look)
 	} else {
-		t.absence.Reset(interval)
+		t.absence.Reset(maxAbsence)
 	}
 }
 
@@ -188,9 +180,7 @@ func (t *turn) look() {
 		t.callBackground()
 	case t.taken && t.seen == t.leads:
 		t.watching = false // leave begins anew
-	case t.leads-t.seen >= busyLeads*uint64(t.interval/maxAbsence):
-		t.watch(min(2*t.interval, maxInterval))
 	default:
-		t.watch(maxAbsence)
+		t.watch()
 	}
 }
