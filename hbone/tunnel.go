@@ -57,8 +57,8 @@ func (tn *tunnel) room(now time.Time) bool {
 	if tn.retired != "" || tn.doubted || tn.expired(now) {
 		return false
 	}
-	available := tn.conn.Available()
-	return available > 0 && tn.active < min(tn.pool.t.maxStreams(), available+tn.conn.Streams())
+	free, open := tn.conn.Slots()
+	return free > 0 && tn.active < min(tn.pool.t.maxStreams(), free+open)
 }
 
 // expired reports whether tn is to be drained by now.
@@ -178,7 +178,7 @@ func (tn *tunnel) connectError(authority string, err error) *HopError {
 // proveLocked notes that the peer has taken us.
 func (tn *tunnel) proveLocked() {
 	tn.proved.Store(true)
-	tn.group.failures = 0
+	tn.group.failures.Store(0)
 }
 
 // unprovedPhase says where a tunnel failed whose peer never answered.

@@ -31,9 +31,8 @@ type Conn struct {
 	turn     turn // to run it
 	inflow   connInflow
 	recent   directory
-	received atomic.Bool  // something came since the keepalive looked
-	free     atomic.Int64 // what Available returns
-	open     atomic.Int64 // what Streams returns
+	received atomic.Bool   // something came since the keepalive looked
+	slots    atomic.Uint64 // what Slots returns, free ones in the upper half
 	done     chan struct{}
 	born     time.Time
 
@@ -167,7 +166,7 @@ func (c *Conn) start() {
 
 // NotifyAvailable sets a function that is called when Available may have grown, the
 // peer began to drain the connection, or the connection ended; not when a
-// stream ends of which Config.StreamEnded hears. Set it before the first stream is
+// stream ends of which Config.StreamEnded hears. It is for clients; set it before the first stream is
 // opened. If any of it was before that, f is called at once. f is called without locks
 // held; it must not block, and must not call Close, CloseWithError or Shutdown.
 func (c *Conn) NotifyAvailable(f func()) {
@@ -192,19 +191,30 @@ func (c *Conn) available() {
 
 // Available returns how many streams may be opened now: none if the connection
 // is draining or has ended. It does not wait for anything.
-func (c *Conn) Available() int { return int(c.free.Load()) }
-
-// Streams returns how many streams are open. It does not wait for anything.
-func (c *Conn) Streams() int { return int(c.open.Load()) }
-
-// recount renews what Available and Streams return, whenever any of it has changed. c.mu is held.
-func (c *Conn) recount() {
-	c.free.Store(int64(c.slots()))
-	c.open.Store(int64(len(c.streams)))
+func (c *Conn) Available() int {
+	free, _ := c.Slots()
+	return free
 }
 
-// slots returns how many streams may be opened now. c.mu is held.
-func (c *Conn) slots() int {
+// Streams returns how many streams are open. It does not wait for anything.
+func (c *Conn) Streams() int {
+	_, open := c.Slots()
+	return open
+}
+
+// Slots returns what Available and Streams do, of the same moment.
+func (c *Conn) Slots() (free, open int) {
+	slots := c.slots.Load()
+	return int(slots >> 32), int(uint32(slots))
+}
+
+// recount renews what Slots returns, whenever any of it has changed. c.mu is held.
+func (c *Conn) recount() {
+	c.slots.Store(uint64(c.freeSlots())<<32 | uint64(len(c.streams)))
+}
+
+// freeSlots returns how many streams may be opened now. c.mu is held.
+func (c *Conn) freeSlots() int {
 	if c.leaving() || !c.client {
 		return 0
 	}

@@ -35,7 +35,7 @@ func (c *Conn) request(ctx context.Context, to string, h http.Header, fields []h
 	asked := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.slots() == 0 {
+	if c.freeSlots() == 0 {
 		if err := c.awaitSlot(ctx); err != nil {
 			return nil, err
 		}
@@ -92,7 +92,7 @@ func (c *Conn) awaitSlot(ctx context.Context) error {
 			return fmt.Errorf("%w: the connection is draining", ErrUnprocessed)
 		case c.nextID > maxStreamID:
 			return fmt.Errorf("%w: the connection has no stream ids left", ErrUnprocessed)
-		case c.slots() > 0:
+		case c.freeSlots() > 0:
 			return nil
 		}
 		c.slotFreed.Wait()

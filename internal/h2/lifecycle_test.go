@@ -651,3 +651,37 @@ func TestOnEnd(t *testing.T) {
 		}
 	})
 }
+
+// TestSlotsAreOfOneMoment: while streams come and go, those that are open and those that may be add up to what the peer allows.
+func TestSlotsAreOfOneMoment(t *testing.T) {
+	const limit = 100
+	handle, accepted := accepting()
+	client, _ := newPair(t, memWire, Config{MaxConcurrentStreams: limit}, handle)
+	mustOpen(t, client)
+	<-accepted
+	waitFor(t, client.Settled)
+
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 1000 {
+			s, err := client.Open(t.Context(), "busy:1", nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Close()
+			(<-accepted).Close()
+		}
+	}()
+	for {
+		if free, open := client.Slots(); free+open != limit {
+			t.Fatalf("%d streams are open, and %d more may be: not %d together", open, free, limit)
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}
