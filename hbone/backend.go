@@ -67,7 +67,7 @@ type backend struct {
 	tunnels  int    // that take new streams
 	active   int    // streams
 	lastPick uint64
-	counted  uint64 // by the group's count of that number
+	census   uint64 // the last of its group's that has counted it
 }
 
 // backendOf finds or makes the backend that b names.
@@ -92,8 +92,8 @@ func (g *group) dropBackend(b *backend) {
 // backend, unless it is known better.
 func (tn *tunnel) learn(h http.Header) {
 	tn.opened.Add(1)
-	if tn.proved.Load() && (tn.hop == 0 || len(h) == 0) {
-		return // as nearly always: nothing to learn
+	if tn.proved.Load() && tn.group.failures.Load() == 0 && (tn.hop == 0 || len(h) == 0) {
+		return // as nearly always: it says nothing new
 	}
 	p := tn.pool
 	p.mu.Lock()

@@ -65,14 +65,14 @@ type group struct {
 	nextGrow time.Time     // not before
 	growWait time.Duration // grows while nothing new is found
 
-	failures int       // dials in a row
-	retryAt  time.Time // no dial before
-	forgetAt time.Time // when the failures no longer matter
+	failures atomic.Int32 // dials since a CONNECT was answered; written with pool.mu held
+	retryAt  time.Time    // no dial before
+	forgetAt time.Time    // when the failures no longer matter
 	lastErr  error
 
 	backends map[string]*backend // by ID, of those that tell it for certain
 	picks    uint64
-	counts   uint64
+	census   uint64 // how often young has counted them
 }
 
 // A waiter gets exactly one grant, unless it leaves first.
@@ -357,9 +357,9 @@ func (g *group) failed(err error) {
 	if limit < 0 || errors.As(err, new(*ConfigError)) || errors.Is(err, errOutdated) {
 		return
 	}
-	pause := min(firstBackoff<<min(g.failures, 20), limit)
+	pause := min(firstBackoff<<min(g.failures.Load(), 20), limit)
 	pause -= time.Duration(rand.Int64N(int64(pause)/4 + 1)) // so that clients do not march in step
-	g.failures++
+	g.failures.Add(1)
 	g.retryAt = time.Now().Add(pause)
 	g.lastErr = err
 	g.forgetAt = g.retryAt.Add(limit)

@@ -60,14 +60,14 @@ func (g *group) wantBackends() int {
 
 // young counts the tunnels that are not old, and the backends they lead to.
 func (g *group) young(now time.Time) (tunnels, backends int) {
-	g.counts++
+	g.census++
 	for _, tn := range g.tunnels {
 		if tn.old(now) {
 			continue
 		}
 		tunnels++
-		if tn.backend.counted != g.counts {
-			tn.backend.counted = g.counts
+		if tn.backend.census != g.census {
+			tn.backend.census = g.census
 			backends++
 		}
 	}
