@@ -323,7 +323,7 @@ func (c *Conn) handleGoAway(g *goAway) error {
 	for _, s := range lost {
 		c.forget(s, c.unprocessed(s.id))
 	}
-	left := c.peerLeft()
+	left := len(lost) == 0 && c.peerLeft()
 	c.slotFreed.Broadcast()
 	c.mu.Unlock()
 
@@ -346,7 +346,10 @@ func (c *Conn) unprocessed(id uint32) error {
 // nothing can be done with it any more.
 func (c *Conn) peerDrained() {
 	c.mu.Lock()
-	g := c.peerGoAway
+	g, left := c.peerGoAway, c.peerLeft()
 	c.mu.Unlock()
+	if !left { // the peer has opened another stream since
+		return
+	}
 	c.leave(&ConnError{Code: g.code, Remote: true, Reason: "GOAWAY", Debug: g.debug, Err: net.ErrClosed}, false)
 }

@@ -269,7 +269,7 @@ func (c *Conn) handleRequest(r *reader, h frameHeader, l *headerList) error {
 		return c.respondOnly(r, h, http.StatusBadRequest) // as ztunnel does
 	}
 	limit := c.cfg.maxConcurrentStreams()
-	if len(c.streams) >= limit || c.handlers >= 2*limit { // RFC 9113 §5.1.2
+	if len(c.streams) >= limit || c.handlers >= 2*limit || c.out.ends >= limit { // RFC 9113 §5.1.2
 		return streamError(h.id, http2.ErrCodeRefusedStream, "too many streams")
 	}
 	s := c.newStream(h.id, l.pseudo[authority], l.fields)

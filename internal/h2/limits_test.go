@@ -118,6 +118,33 @@ func TestUnreadAnswers(t *testing.T) {
 	})
 }
 
+// TestUnreadEnds opens streams that the server ends at once, without reading that.
+func TestUnreadEnds(t *testing.T) {
+	handlers := map[string]func(*Stream){
+		"Reject":           func(s *Stream) { s.Reject(http.StatusForbidden, nil) },
+		"no answer":        func(*Stream) {},
+		"Accept and Close": func(s *Stream) { s.Accept(nil); s.Close() },
+	}
+	for name, handle := range handlers {
+		t.Run(name, inBubble(func(t *testing.T) {
+			p, c := playClient(t, Config{PingInterval: -1}, handle)
+			for id := uint32(1); c.Err() == nil; id += 2 {
+				p.connect(id)
+				synctest.Wait()
+				c.mu.Lock()
+				waiting := c.out.len()
+				c.mu.Unlock()
+				if waiting > 1<<20 {
+					t.Fatalf("%d bytes wait for a peer that does not read", waiting)
+				}
+			}
+			if ce := (*ConnError)(nil); !errors.As(c.Err(), &ce) || ce.Code != http2.ErrCodeEnhanceYourCalm {
+				t.Errorf("ended with %v", c.Err())
+			}
+		}))
+	}
+}
+
 func TestHeaderBombs(t *testing.T) {
 	t.Run("CONTINUATION frames", inBubble(func(t *testing.T) {
 		p, c := playClient(t, Config{}, echo)

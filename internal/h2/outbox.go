@@ -29,7 +29,7 @@ const (
 type outbox struct {
 	batch
 	answers  int            // so many bytes of the batch answer the peer's frames
-	ends     int            // so many streams have ended since the batch was begun
+	ends     int            // so many streams have ended of which the peer may hear by the batch
 	waiting  []windowUpdate // go with the next batch
 	until    atomic.Int64   // they may wait until so much DATA has come, ever; 0: none waits. Read without Conn.mu
 	flushing bool           // somebody sends

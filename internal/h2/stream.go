@@ -73,7 +73,9 @@ func (c *Conn) forget(s *Stream, cause error) {
 		return
 	}
 	delete(c.streams, s.id)
-	c.out.ends++
+	if c.out.len() > 0 { // the peer may not have been told
+		c.out.ends++
+	}
 	c.recount()
 	s.finish(cause)
 	c.slotFreed.Broadcast()
