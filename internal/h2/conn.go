@@ -47,7 +47,7 @@ type Conn struct {
 	window     int64 // what we may send on all streams together
 	sentBytes  int64 // of DATA
 	creditedAt int64 // sentBytes when the peer's window of the connection was last topped up
-	talks      bool  // until then, we sent not much less than we received: more is likely to follow soon
+	talks      bool  // in the time before that, we sent not much less than we received: more is likely to follow soon
 	updates    int   // WINDOW_UPDATE frames that the peer may send unbudgeted
 	resets     int   // RST_STREAM frames that the peer may send unbudgeted
 	streams    map[uint32]*Stream

@@ -66,7 +66,7 @@ func (c *Conn) sendBatch(tail []byte) (all bool, err error) {
 	batch := c.out.take()
 	c.callWriters()
 	c.mu.Unlock()
-	first, rest := batch.pieces()
+	first, rest := batch.assemble()
 	all, err = c.tr.send(first, rest, tail)
 	batch.free()
 	c.mu.Lock()

@@ -5,8 +5,7 @@ import "encoding/binary"
 // A credit is what a peer is to be given back by a WINDOW_UPDATE; none if it is zero.
 //
 // Alone, it would cost either end a system call. In a conversation it rides with what is sent next, unless the peer
-// would have little left by then. What waits is not taken back and not added to: the first that may
-// wait no longer ends the wait of all.
+// would have little left by then. The first that may wait no longer ends the wait of all.
 type credit struct {
 	bytes int64
 	until int64 // it may wait until so much DATA has come on the connection, ever; 0: not at all

@@ -73,8 +73,8 @@ func (l *lane) free() {
 
 func (b *batch) len() int { return b.urgent.len() + b.queued.len() }
 
-// pieces returns what the batch consists of, in its order. The first one is a whole number of TLS records, unless it is all.
-func (b *batch) pieces() (first, rest []byte) {
+// assemble returns the batch in its order, in two pieces. The first one is a whole number of TLS records, unless it is all.
+func (b *batch) assemble() (first, rest []byte) {
 	switch {
 	case b.queued.len() == 0:
 		return *b.urgent.bytes(), nil

@@ -157,7 +157,7 @@ func TestOutboxKeepsWhatIsQueued(t *testing.T) {
 		got := map[uint32][]byte{}
 		frames, ping := 0, 0
 		batch := c.out.take()
-		first, rest := batch.pieces()
+		first, rest := batch.assemble()
 		fr := http2.NewFramer(nil, io.MultiReader(bytes.NewReader(first), bytes.NewReader(rest)))
 		for {
 			f, err := fr.ReadFrame()
