@@ -33,9 +33,16 @@ type turn struct {
 	seen        uint64      // leads when absence last ended
 }
 
-// maxAbsence is how long nobody may read before the background reader looks. A stream
+// maxAbsence is how long nobody may read before the background reader looks, unless the stream was busy of late. A stream
 // that is read all the time comes back sooner, and must not pay for a look.
 const maxAbsence = 2 * time.Millisecond
+
+// A stream that is read busyLeads times between two looks is looked after every busyAbsence only: a timer wakes
+// another processor, for longer than such a stream needs for several round trips.
+const (
+	busyLeads   = 16
+	busyAbsence = 2 * maxAbsence
+)
 
 func (t *turn) init(interrupt func(on bool)) {
 	t.interrupt = interrupt
@@ -123,7 +130,7 @@ func (t *turn) leave(goodbye bool) {
 	}
 	t.taken, t.leader = false, nil
 	if !t.watching {
-		t.watch()
+		t.watch(maxAbsence)
 	}
 }
 
@@ -161,12 +168,12 @@ func (t *turn) goOnLocked() bool {
 }
 
 // watch starts to look after an absence. t.mu is held.
-func (t *turn) watch() {
+func (t *turn) watch(absence time.Duration) {
 	t.watching, t.seen = true, t.leads
 	if t.absence == nil {
-		t.absence = time.AfterFunc(maxAbsence, t.look)
+		t.absence = time.AfterFunc(absence, t.look)
 	} else {
-		t.absence.Reset(maxAbsence)
+		t.absence.Reset(absence)
 	}
 }
 
@@ -180,7 +187,9 @@ func (t *turn) look() {
 		t.callBackground()
 	case t.taken && t.seen == t.leads:
 		t.watching = false // leave begins anew
+	case t.leads-t.seen >= busyLeads:
+		t.watch(busyAbsence)
 	default:
-		t.watch()
+		t.watch(maxAbsence)
 	}
 }
