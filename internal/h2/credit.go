@@ -35,7 +35,7 @@ func (s *Stream) creditDue(n int) credit {
 	if r.credit < window/4 {
 		return credit{}
 	}
-	due := credit{bytes: r.credit, until: mayWait(s.c.inflow.total.Load(), r.window-r.doubtful, window)}
+	due := credit{bytes: r.credit, until: mayWait(s.c.inflow.total.Load(), r.window-int64(r.doubtful), window)}
 	r.credit = 0
 	r.window += due.bytes
 	return due

@@ -58,8 +58,9 @@ func (c *Conn) newStream(id uint32, to string, request http.Header) *Stream {
 	s.recv.changed.L = &s.recv.mu
 	s.recv.window = int64(c.cfg.streamWindow())
 	if !c.settingsAcked { // the peer may still go by the initial value
-		s.recv.doubtful = max(0, initialWindow-s.recv.window)
-		s.recv.window += s.recv.doubtful
+		doubtful := max(0, initialWindow-s.recv.window)
+		s.recv.doubtful = int32(doubtful)
+		s.recv.window += doubtful
 	}
 	s.send.changed.L = &c.mu
 	s.send.window = c.peer.initialWindow

@@ -17,7 +17,6 @@ type recvHalf struct {
 	changed  sync.Cond // anything below
 	queue    recvQueue
 	window   int64 // the peer may still send this much, once it has what is due to it
-	doubtful int64 // so much of window the peer has only until it knows our SETTINGS
 	credit   int64 // was read and not yet given back to the peer
 	received int64
 	err      error // follows the queue
@@ -25,6 +24,7 @@ type recvHalf struct {
 	eof      bool  // END_STREAM came: io.EOF follows the queue
 	opening  bool  // clients: Open waits for the answer
 	answered bool  // clients: the answer has come
+	doubtful int32 // so much of window the peer has only until it knows our SETTINGS
 	deadline deadline
 
 	// A Read that is under way.
