@@ -323,7 +323,6 @@ func (c *Conn) handleGoAway(g *goAway) error {
 	for _, s := range lost {
 		c.forget(s, c.unprocessed(s.id))
 	}
-	left := len(lost) == 0 && c.peerLeft()
 	c.slotFreed.Broadcast()
 	c.mu.Unlock()
 
@@ -332,9 +331,7 @@ func (c *Conn) handleGoAway(g *goAway) error {
 		c.streamGone(s)
 	}
 	c.available()
-	if left {
-		c.peerDrained()
-	}
+	c.peerDrained()
 	return nil
 }
 
@@ -342,13 +339,13 @@ func (c *Conn) unprocessed(id uint32) error {
 	return &StreamError{ID: id, Code: http2.ErrCodeRefusedStream, Remote: true, Cause: ErrUnprocessed}
 }
 
-// peerDrained ends a connection that the peer drains, after its last stream:
+// peerDrained ends a connection that the peer drains, if no stream is left:
 // nothing can be done with it any more.
 func (c *Conn) peerDrained() {
 	c.mu.Lock()
 	g, left := c.peerGoAway, c.peerLeft()
 	c.mu.Unlock()
-	if !left { // the peer has opened another stream since
+	if !left {
 		return
 	}
 	c.leave(&ConnError{Code: g.code, Remote: true, Reason: "GOAWAY", Debug: g.debug, Err: net.ErrClosed}, false)

@@ -450,7 +450,7 @@ func (r *reader) startFor(s *Stream) (awaited bool, err error) {
 	return awaited, nil
 }
 
-// delivered notes that s got something, and whether its Read is yet to be woken.
+// delivered notes that s got something, if only its end, and whether its Read is yet to be woken.
 func (r *reader) delivered(s *Stream, unannounced bool) {
 	if unannounced {
 		r.unannounced = s
@@ -489,7 +489,7 @@ func (r *reader) data() error {
 		r.stream = nil
 		if r.frame.endStream() {
 			s.remoteEnded()
-			r.satisfied = r.satisfied || s == r.lead
+			r.delivered(s, false)
 		}
 	}
 	return nil

@@ -154,12 +154,6 @@ func (c *Conn) appendReset(id uint32, code http2.ErrCode) {
 	c.out.queued.addUint32(http2.FrameRSTStream, id, uint32(code))
 }
 
-func (c *Conn) appendWindowUpdate(id uint32, n int64) {
-	if n > 0 {
-		c.out.urgent.addUint32(http2.FrameWindowUpdate, id, uint32(n))
-	}
-}
-
 func (c *Conn) appendSettings(settings []http2.Setting) {
 	var p []byte
 	for _, s := range settings {

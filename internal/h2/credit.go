@@ -20,7 +20,7 @@ func mayWait(came, left, window int64) (until int64) {
 	return came + left/2
 }
 
-// A windowUpdate is a WINDOW_UPDATE frame that waits. Stream 0 is the connection (RFC 9113 §6.9).
+// A windowUpdate is a WINDOW_UPDATE frame. Stream 0 is the connection (RFC 9113 §6.9).
 type windowUpdate struct {
 	id    uint32
 	bytes int64
@@ -102,12 +102,13 @@ func (c *Conn) giveCredit(due credit) {
 
 // sendCredit sends a WINDOW_UPDATE at once, or lets it ride. c.mu is held, and may be released meanwhile.
 func (c *Conn) sendCredit(id uint32, due credit, rides bool) {
+	u := windowUpdate{id, due.bytes}
 	if !rides || due.until == 0 || c.out.flushing {
-		c.appendWindowUpdate(id, due.bytes)
+		c.out.addUpdate(u)
 		c.flush(false)
 		return
 	}
-	c.out.wait(windowUpdate{id, due.bytes}, due.until)
+	c.out.wait(u, due.until)
 	c.sendOverdue() // DATA may have come since until was reckoned
 }
 

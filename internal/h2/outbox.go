@@ -115,6 +115,10 @@ func (o *outbox) take() batch {
 	return b
 }
 
+func (o *outbox) addUpdate(u windowUpdate) {
+	o.urgent.addUint32(http2.FrameWindowUpdate, u.id, uint32(u.bytes))
+}
+
 // wait keeps u for the next batch, but not until more DATA has come.
 func (o *outbox) wait(u windowUpdate, until int64) {
 	o.waiting = append(o.waiting, u)
@@ -129,7 +133,7 @@ func (o *outbox) endWait() {
 		return
 	}
 	for _, u := range o.waiting {
-		o.urgent.addUint32(http2.FrameWindowUpdate, u.id, uint32(u.bytes))
+		o.addUpdate(u)
 	}
 	o.waiting = o.waiting[:0]
 	o.until.Store(0)

@@ -177,6 +177,8 @@ func TestSomebodyAlwaysReads(t *testing.T) {
 		p.wantAlive()
 		if d := time.Since(start); d > 2*busyAbsence {
 			t.Errorf("answered after %v", d)
+		} else if d < maxAbsence {
+			t.Errorf("answered after %v: s was not left alone", d)
 		}
 	}))
 	t.Run("window", inBubble(func(t *testing.T) {
