@@ -12,7 +12,8 @@ import (
 // A specRule is a rule as docs/hbone-spec.md has it.
 type specRule struct {
 	name  string
-	tests []string // of this package
+	parts map[string]string // "Why", "Peers" and "Tests"
+	tests []string          // of this package
 }
 
 var (
@@ -20,6 +21,7 @@ var (
 	heading = regexp.MustCompile(`^### (\d+)\.(\d+) ([a-z0-9-]+)$`)
 	mention = regexp.MustCompile("`(Test(?:Client|Server)/[a-z0-9-]+)`")
 	link    = regexp.MustCompile(`\]\(#([a-z0-9-]+)\)`)
+	part    = regexp.MustCompile(`^\*\*(Why|Peers|Tests)\*\*: (.*)$`)
 )
 
 // readSpec reads the rules of the specification, and checks their form.
@@ -28,7 +30,7 @@ func readSpec(t *testing.T) (rules []specRule, links []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pending := ""
+	pending, inside := "", "" // inside is the part that the line is of
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSuffix(line, "\n")
 		if m := anchor.FindStringSubmatch(line); m != nil {
@@ -38,14 +40,27 @@ func readSpec(t *testing.T) (rules []specRule, links []string) {
 			if m[3] != pending {
 				t.Errorf("rule %s.%s %s has the anchor %q", m[1], m[2], m[3], pending)
 			}
-			rules = append(rules, specRule{name: m[3]})
+			rules = append(rules, specRule{name: m[3], parts: map[string]string{}})
 		}
 		for _, m := range link.FindAllStringSubmatch(line, -1) {
 			links = append(links, m[1])
 		}
-		if strings.HasPrefix(line, "**Tests**: ") && len(rules) > 0 {
-			last := &rules[len(rules)-1]
-			last.tests = append(last.tests, "") // there is such a line
+		if len(rules) == 0 {
+			continue
+		}
+		last := &rules[len(rules)-1]
+		if m := part.FindStringSubmatch(line); m != nil {
+			if inside = m[1]; last.parts[inside] != "" {
+				t.Errorf("rule %s has %s twice", last.name, inside)
+			}
+			line = m[2]
+		} else if line == "" || strings.HasPrefix(line, "#") {
+			inside = ""
+		}
+		if inside != "" {
+			last.parts[inside] += line + "\n"
+		}
+		if inside == "Tests" {
 			for _, m := range mention.FindAllStringSubmatch(line, -1) {
 				last.tests = append(last.tests, m[1])
 			}
@@ -55,7 +70,8 @@ func readSpec(t *testing.T) (rules []specRule, links []string) {
 }
 
 // TestSpecificationNamesTheTests: every rule that is tested says so, every
-// test is of a rule, and every rule says how it is tested or why not.
+// test is of a rule, and every rule says why it is there, what each of the
+// peers does, and how it is tested or why not.
 func TestSpecificationNamesTheTests(t *testing.T) {
 	rules, links := readSpec(t)
 	want := map[string][]string{}
@@ -73,9 +89,15 @@ func TestSpecificationNamesTheTests(t *testing.T) {
 			t.Errorf("rule %s is there twice", r.name)
 		}
 		seen[r.name] = true
-		if len(r.tests) == 0 {
-			t.Errorf("rule %s says nothing of tests", r.name)
-			continue
+		for _, name := range []string{"Why", "Peers", "Tests"} {
+			if strings.TrimSpace(r.parts[name]) == "" {
+				t.Errorf("rule %s has no %s", r.name, name)
+			}
+		}
+		for _, peer := range []string{"ztunnel", "Envoy", "`pkg/hbone`"} {
+			if !strings.Contains(r.parts["Peers"], peer) {
+				t.Errorf("rule %s does not say what %s does", r.name, peer)
+			}
 		}
 		slices.Sort(want[r.name])
 		for _, name := range slices.Compact(want[r.name]) {
@@ -83,7 +105,7 @@ func TestSpecificationNamesTheTests(t *testing.T) {
 				t.Errorf("rule %s does not name %s", r.name, name)
 			}
 		}
-		for _, name := range r.tests[1:] {
+		for _, name := range r.tests {
 			if _, rule, _ := strings.Cut(name, "/"); !slices.Contains(want[rule], name) {
 				t.Errorf("rule %s names %s, which is no test", r.name, name)
 			}
