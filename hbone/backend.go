@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"net/http"
+	"time"
 )
 
 // A Backend says which of a gateway's backends an inner tunnel leads to, as
@@ -67,7 +68,6 @@ type backend struct {
 	tunnels  int    // that take new streams
 	active   int    // streams
 	lastPick uint64
-	census   uint64 // the last of its group's that has counted it
 }
 
 // backendOf finds or makes the backend that b names.
@@ -88,20 +88,72 @@ func (g *group) dropBackend(b *backend) {
 	}
 }
 
-// learn notes that a CONNECT was answered, and what the answer says about the
-// backend, unless it is known better.
-func (tn *tunnel) learn(h http.Header) {
-	tn.opened.Add(1)
-	if tn.proved.Load() && tn.group.failures.Load() == 0 && (tn.hop == 0 || len(h) == 0) {
-		return // as nearly always: it says nothing new
+// A likeness is what tells backends apart, once a CONNECT was answered: tunnels that differ in it lead to different
+// backends, those that share it may lead to one.
+type likeness struct {
+	told        Backend
+	certificate string // empty where told is certain
+}
+
+func (tn *tunnel) likeness() likeness {
+	if tn.known.Source == BackendHeader {
+		return likeness{told: tn.known}
+	}
+	return likeness{tn.known, backendOfCertificate(tn.path[tn.hop].TLS).ID}
+}
+
+// A crowd gathers the tunnels of a group that look alike. A tunnel that has not been met is a crowd of its own. It is
+// guarded by pool.mu.
+type crowd struct {
+	likeness likeness // zero if not met
+	tunnels  int      // that take new streams
+	census   uint64   // the last of its group's that has counted it
+}
+
+func (c *crowd) met() bool { return c.likeness != likeness{} }
+
+// join moves tn to the crowd of its likeness.
+func (g *group) join(tn *tunnel) {
+	look := tn.likeness()
+	c := g.crowds[look]
+	if c == nil {
+		c = &crowd{likeness: look}
+		g.crowds[look] = c
+	}
+	c.tunnels++
+	tn.crowd = c
+}
+
+// leaveCrowd takes tn out of its crowd. With the last of a crowd, a search for what is missing has a reason again.
+func (g *group) leaveCrowd(tn *tunnel) {
+	tn.crowd.tunnels--
+	if tn.crowd.tunnels == 0 && tn.crowd.met() {
+		delete(g.crowds, tn.crowd.likeness)
+		g.vain = 0
+	}
+}
+
+// meet notes what the answer to the first CONNECT of an application tells of the backend, unless it is known better.
+// The answer to one that carries a tunnel tells of the next hop's.
+func (tn *tunnel) meet(h http.Header) {
+	if tn.hop == 0 || tn.met.Load() {
+		return
 	}
 	p := tn.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	tn.proveLocked()
-	if tn.hop == 0 || tn.known.Source == BackendHeader {
+	if tn.met.Swap(true) {
 		return
 	}
+	if tn.known.Source != BackendHeader {
+		tn.recognize(h)
+	}
+	if tn.retired == "" {
+		tn.group.judge(tn, time.Now())
+	}
+}
+
+func (tn *tunnel) recognize(h http.Header) {
 	if told := backendOfHeader(h); told.Source != BackendUnknown {
 		tn.known = told
 		tn.rebind(told)

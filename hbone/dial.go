@@ -13,8 +13,8 @@ import (
 )
 
 // makeTunnel makes a tunnel to the last of hops, which is where those of g end: reach it, do the
-// handshake, start HTTP/2. If unwanted is set, it is asked about the backend as soon as
-// that is known. The tunnel keeps hops.
+// handshake, start HTTP/2. If unwanted is set, it is asked about a backend that the
+// gateway names, before the handshake. The tunnel keeps hops.
 func (p *pool) makeTunnel(g *group, hops []Hop, unwanted func(Backend) bool) (*tunnel, error) {
 	began := time.Now()
 	tn := &tunnel{
@@ -68,10 +68,6 @@ func (tn *tunnel) make(ctx context.Context, hops []Hop, unwanted func(Backend) b
 	}
 	if tn.hop > 0 && tn.known.Source == BackendUnknown {
 		tn.known = backendOfCertificate(tn.path[tn.hop].TLS)
-		if unwanted != nil && unwanted(tn.known) {
-			nc.Close()
-			return ErrDuplicateBackend
-		}
 	}
 	t := tn.pool.t
 	cfg := t.HTTP2.config(tn.pool.memory, limit(t.HTTP2Timeout), t.Logger)

@@ -35,8 +35,9 @@
 // tunnels, over as many outer streams, learns which [Backend] each reached, and
 // balances new streams over them. It makes them in the background as dials
 // come, drops what leads to a backend that it has, and replaces them by age.
-// Where the gateway names the backend, a tunnel that is dropped has cost a CONNECT and no handshake; where
-// nothing tells backends apart, each tunnel that is kept costs two handshakes.
+// Where the gateway names the backend, a tunnel that is dropped has cost a CONNECT and no handshake. Where the
+// backend's own answer or its certificate tells, it has cost a handshake and carried one stream; there are at most
+// eight in a minute. Where nothing does, chance decides, and each tunnel costs one handshake.
 //
 // # Identity
 //

@@ -64,6 +64,8 @@ type group struct {
 	growth   chan struct{} // closed when it is over: one dial is under way for spread, or to replace an old tunnel
 	nextGrow time.Time     // not before
 	growWait time.Duration // grows while nothing new is found
+	rolls    allowance
+	vain     int // tunnels since a backend came or went that showed none that was new
 
 	failures atomic.Int32 // dials since a CONNECT was answered; written with pool.mu held
 	retryAt  time.Time    // no dial before
@@ -72,7 +74,8 @@ type group struct {
 
 	backends map[string]*backend // by ID, of those that tell it for certain
 	picks    uint64
-	census   uint64 // how often young has counted them
+	crowds   map[likeness]*crowd // of tunnels that were met
+	census   uint64              // how often young has counted them
 }
 
 // A waiter gets exactly one grant, unless it leaves first.
@@ -218,7 +221,7 @@ func (p *pool) leave(g *group, w *waiter) {
 func (p *pool) group(key []byte, depth int) *group {
 	g := p.groups[string(key)]
 	if g == nil {
-		g = &group{pool: p, key: string(key), depth: depth, backends: make(map[string]*backend)}
+		g = &group{pool: p, key: string(key), depth: depth, backends: make(map[string]*backend), crowds: make(map[likeness]*crowd)}
 		p.groups[g.key] = g
 	}
 	return g

@@ -38,13 +38,61 @@ func TestFirstSearchFindsEveryBackend(t *testing.T) {
 	})
 }
 
+// A hint is what tells backends apart.
+type hint string
+
+const (
+	gatewayHeader hint = "gateway's header" // before the inner handshake
+	certificate   hint = "certificate"      // after it
+	backendHeader hint = "backend's header" // with the first answer
+	baggage       hint = "baggage"          // likewise
+	nothing       hint = "nothing"
+)
+
+var hints = []hint{gatewayHeader, certificate, backendHeader, baggage}
+
+// hinted serves n pods behind a gateway that picks at random, and returns their addresses. Each shows which it is by h alone.
+func (w *world) hinted(h hint, n int, seed uint64) (*gateway, []string) {
+	w.Helper()
+	var list []string
+	shared := w.ca.Issue(podID)
+	for i := range n {
+		address := fmt.Sprintf("pod-%d:15008", i+1)
+		list = append(list, address)
+		cert, answer := shared, http.Header{}
+		switch h {
+		case certificate:
+			cert = w.ca.Issue(podID)
+		case backendHeader:
+			answer.Set(hbone.HeaderBackend, address)
+		case baggage:
+			answer.Set("Baggage", "k8s.pod.name="+address)
+		}
+		w.serve(address, &hbone.Server{TLS: w.ca.Server(cert, webID), Handler: named(address, answer)})
+	}
+	g := w.gateway(map[string][]string{reviews: list})
+	g.reveal = h == gatewayHeader
+	g.randomly(seed)
+	return g, list
+}
+
+// forHints runs a test in a world of its own for each hint and for a few seeds.
+func forHints(t *testing.T, test func(t *testing.T, w *world, h hint, seed uint64)) {
+	for _, h := range hints {
+		for seed := range uint64(4) {
+			t.Run(fmt.Sprintf("%s/%d", h, seed), func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) { test(t, w, h, seed) })
+			})
+		}
+	}
+}
+
 // TestSpreadIsEven dials for 84 minutes through a gateway that picks at random, while tunnels grow old and are
 // replaced. It also watches what the gateway is told: nothing of any one connection.
 func TestSpreadIsEven(t *testing.T) {
 	const dials = 10_000
-	bubble(t, func(t *testing.T, w *world) {
-		g := w.gateway(map[string][]string{reviews: w.backends(5)})
-		g.randomly(2)
+	forHints(t, func(t *testing.T, w *world, h hint, seed uint64) {
+		g, _ := w.hinted(h, 5, seed)
 		tr := w.transport()
 		path := w.twoHops(reviews)
 		path.Spread = 5
@@ -108,10 +156,9 @@ func wantShares(t *testing.T, count map[string]int, n, dials int) {
 }
 
 func TestBackendThatAppearsGetsItsShare(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		all := w.backends(5)
-		g := w.gateway(map[string][]string{reviews: all[:4:4]})
-		g.randomly(3)
+	forHints(t, func(t *testing.T, w *world, h hint, seed uint64) {
+		g, all := w.hinted(h, 5, seed)
+		g.set(reviews, all[:4]...)
 		tr := w.transport()
 		path := w.twoHops(reviews)
 		path.Spread = 5
@@ -122,61 +169,83 @@ func TestBackendThatAppearsGetsItsShare(t *testing.T) {
 			}
 			return count
 		}
-		wantShares(t, run(10*time.Minute), 4, 600)
+		run(10 * time.Minute)
 		g.set(reviews, all...)
 		run(30 * time.Minute) // one MaxTunnelAge
 		wantShares(t, run(20*time.Minute), 5, 1200)
 	})
 }
 
-// alike serves n pods that nothing distinguishes but what they answer with, and returns their addresses.
-func (w *world) alike(n int, answer http.Header) []string {
-	w.Helper()
-	var list []string
-	cert := w.ca.Issue(podID)
-	for i := range n {
-		address := fmt.Sprintf("pod-%d:15008", i+1)
-		list = append(list, address)
-		w.serve(address, &hbone.Server{TLS: w.ca.Server(cert, webID), Handler: named(address, answer)})
-	}
-	return list
-}
-
-// TestSpreadWithoutHints: where all backends look alike, what a search believes must not favour any.
-func TestSpreadWithoutHints(t *testing.T) {
-	const lifetimes = 400
-	bubble(t, func(t *testing.T, w *world) {
-		g := w.gateway(map[string][]string{reviews: w.alike(5, nil)})
-		g.reveal = false
-		g.randomly(4)
+// TestBlindSearchEnds: where each roll costs a handshake, and there are fewer backends than wanted, a search must not go
+// on for ever.
+func TestBlindSearchEnds(t *testing.T) {
+	forHints(t, func(t *testing.T, w *world, h hint, seed uint64) {
+		w.hinted(h, 4, seed)
 		tr := w.transport()
-		tr.MaxTunnelAge = 5 * time.Minute
 		path := w.twoHops(reviews)
 		path.Spread = 5
-		led := map[uint64]string{} // tunnels to backends
-		for len(led) < lifetimes {
-			conn := mustDial(t, tr, path)
-			var address string
-			fmt.Fscanln(conn, &address)
-			led[conn.Hops()[1].Tunnel] = address
-			conn.Close()
-			time.Sleep(5 * time.Second)
+		run := func(d time.Duration) uint64 {
+			before := tr.Stats()
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
+				visit(t, tr, path)
+			}
+			if before.Hops == nil {
+				return tr.Stats().Hops[1].Handshakes
+			}
+			return tr.Stats().Hops[1].Handshakes - before.Hops[1].Handshakes
 		}
-		count := map[string]int{}
-		for _, address := range led {
-			count[address]++
+		if n := run(15 * time.Minute); n < 4 || n > 64 {
+			t.Errorf("%d inner handshakes to find 4 backends and no fifth", n)
 		}
-		var chi2 float64
-		for _, n := range count {
-			d := float64(n) - lifetimes/5
-			chi2 += d * d / (lifetimes / 5)
+		if n := run(10 * time.Minute); n > 0 {
+			t.Errorf("%d inner handshakes after that", n)
 		}
-		if len(count) != 5 || chi2 > 28.5 { // 4 degrees of freedom: p < 0.00001
-			t.Errorf("tunnels by backend %v, chi-square %.1f", count, chi2)
-		}
-		t.Logf("%d tunnels took %d inner handshakes; by backend %v, chi-square %.1f",
-			lifetimes, tr.Stats().Hops[1].Handshakes, count, chi2)
 	})
+}
+
+// TestSpreadWithoutHints: where all backends look alike, what a search believes must not favour any, and costs hardly
+// more than a handshake for each tunnel.
+func TestSpreadWithoutHints(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) { testSpreadWithoutHints(t, w, seed) })
+		})
+	}
+}
+
+func testSpreadWithoutHints(t *testing.T, w *world, seed uint64) {
+	const lifetimes = 400
+	w.hinted(nothing, 5, seed)
+	tr := w.transport()
+	tr.MaxTunnelAge = 5 * time.Minute
+	path := w.twoHops(reviews)
+	path.Spread = 5
+	led := map[uint64]string{} // tunnels to backends
+	for len(led) < lifetimes {
+		conn := mustDial(t, tr, path)
+		var address string
+		fmt.Fscanln(conn, &address)
+		led[conn.Hops()[1].Tunnel] = address
+		conn.Close()
+		time.Sleep(5 * time.Second)
+	}
+	count := map[string]int{}
+	for _, address := range led {
+		count[address]++
+	}
+	var chi2 float64
+	for _, n := range count {
+		d := float64(n) - lifetimes/5
+		chi2 += d * d / (lifetimes / 5)
+	}
+	if len(count) != 5 || chi2 > 18.5 { // 4 degrees of freedom: p < 0.001
+		t.Errorf("tunnels by backend %v, chi-square %.1f", count, chi2)
+	}
+	handshakes := tr.Stats().Hops[1].Handshakes
+	if handshakes > lifetimes+20 {
+		t.Errorf("%d inner handshakes for %d tunnels", handshakes, lifetimes)
+	}
+	t.Logf("%d tunnels took %d inner handshakes; by backend %v, chi-square %.1f", lifetimes, handshakes, count, chi2)
 }
 
 // TestCertificatesTellBackendsApart: baggage, which pods of a deployment share, must not hide what their
@@ -201,8 +270,8 @@ func TestCertificatesTellBackendsApart(t *testing.T) {
 			count[visit(t, tr, path)]++
 			synctest.Wait()
 		}
-		if len(count) != 2 {
-			t.Errorf("backends reached: %v, want both", count)
+		if n := tr.Stats().Hops[1].Tunnels; len(count) != 2 || n != 2 {
+			t.Errorf("backends reached: %v, by %d tunnels; want both by one each", count, n)
 		}
 	})
 }

@@ -187,22 +187,24 @@ func TestDeadBackendGetsNoStreams(t *testing.T) {
 	})
 }
 
-// Two tunnels that turn out to lead to the same backend share its share.
+// Two tunnels to the same backend, because one had no room, share its share.
 func TestLoadIsBalancedOverBackendsNotTunnels(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		for _, address := range []string{"pod-1:15008", "pod-2:15008"} {
-			w.pod(address, func(r *hbone.Request) {
-				if conn, err := r.Accept(http.Header{hbone.HeaderBackend: {address}}); err == nil {
-					conn.Close()
-				}
-			})
+			w.pod(address, named(address, http.Header{hbone.HeaderBackend: {address}}))
 		}
 		g := w.gateway(map[string][]string{reviews: {"pod-1:15008", "pod-2:15008"}})
 		g.reveal = false
-		g.pick = func([]string) int { return g.streams / 4 } // the first three times, then the second
+		g.pick = func([]string) int { return min(g.streams/3, 1) } // the first twice, then the second
 		tr := w.transport()
+		tr.MaxStreamsPerTunnel = 1
 		path := w.twoHops(reviews)
+		first, second := mustDial(t, tr, path), mustDial(t, tr, path)
+		first.Close()
+		second.Close()
 		path.Spread = 2
+		mustDial(t, tr, path).Close()
+		synctest.Wait()
 		count := map[string]int{}
 		for range 200 {
 			conn := mustDial(t, tr, path)

@@ -56,12 +56,13 @@ type RetireReason string
 
 // The reasons to retire a tunnel.
 const (
-	RetireIdle    RetireReason = "idle"    // unused: for IdleTimeout, for a second if what carries it has to end, or CloseIdle
-	RetireAge     RetireReason = "age"     // older than MaxTunnelAge, and a younger one is there
-	RetireDrain   RetireReason = "drain"   // Credentials.Retire: the certificates' time is over
-	RetireRevoked RetireReason = "revoked" // Credentials.Retire: it was cut
-	RetireGoAway  RetireReason = "goaway"  // the peer drains it, or it broke
-	RetireClosing RetireReason = "closing" // Shutdown or Close
+	RetireIdle      RetireReason = "idle"      // unused: for IdleTimeout, for a second if what carries it has to end, or CloseIdle
+	RetireAge       RetireReason = "age"       // older than MaxTunnelAge, and a younger one is there
+	RetireDuplicate RetireReason = "duplicate" // another one leads to the same backend
+	RetireDrain     RetireReason = "drain"     // Credentials.Retire: the certificates' time is over
+	RetireRevoked   RetireReason = "revoked"   // Credentials.Retire: it was cut
+	RetireGoAway    RetireReason = "goaway"    // the peer drains it, or it broke
+	RetireClosing   RetireReason = "closing"   // Shutdown or Close
 )
 
 func (t *Trace) dial(tn *tunnel) {

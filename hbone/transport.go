@@ -83,7 +83,12 @@ func (t *Transport) Dial(ctx context.Context, p Path) (*Conn, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	return t.tunnels().connect(ctx, p.Hops, p.StreamHeader, p.spread())
+	conn, err := t.tunnels().connect(ctx, p.Hops, p.StreamHeader, p.spread())
+	if err != nil {
+		return nil, err
+	}
+	conn.tunnel.meet(conn.Header())
+	return conn, nil
 }
 
 // Warm makes the tunnels that a Dial of p would use, on every hop, and opens no stream: such a Dial takes one round

@@ -39,6 +39,8 @@ type tunnel struct {
 	announced bool           // Trace.TunnelRetired was told; watch's
 	opened    *atomic.Uint64 // CONNECTs answered with 200, of all tunnels to hops at this depth
 	proved    atomic.Bool    // a CONNECT, or Warm, was answered: the peer took us; set with pool.mu held
+	met       atomic.Bool    // what the first answer tells of the backend is known; set with pool.mu held
+	rolled    bool           // made to find a backend, and not because streams waited; set before it is in its group
 
 	// Guarded by pool.mu.
 	active   int                     // streams, open or reserved
@@ -49,6 +51,7 @@ type tunnel struct {
 	retired  RetireReason
 	known    Backend // what was told of the backend
 	backend  *backend
+	crowd    *crowd
 }
 
 // room reports whether one more stream fits. What the peer allows counts, and
@@ -83,7 +86,7 @@ func (tn *tunnel) old(now time.Time) bool {
 // stranded reports whether a tunnel on the way has to end.
 func (tn *tunnel) stranded() bool {
 	for t := tn.outer; t != nil; t = t.outer {
-		if t.retired != "" && t.retired != RetireAge {
+		if t.retired != "" && t.retired != RetireAge && t.retired != RetireDuplicate {
 			return true
 		}
 	}
@@ -115,7 +118,7 @@ func (tn *tunnel) open(ctx context.Context, authority string, h http.Header, reu
 		return nil, failure
 	}
 	conn := &Conn{stream: stream, tunnel: tn, reused: reused}
-	tn.learn(stream.ResponseHeader())
+	tn.answered()
 	tn.pool.t.Trace.connected(tn, conn)
 	return conn, nil
 }
@@ -173,6 +176,17 @@ func (tn *tunnel) connectError(authority string, err error) *HopError {
 	}
 	tn.pool.mu.Unlock()
 	return tn.broken().hopError(phase, authority, err)
+}
+
+// answered notes that a CONNECT was answered with 200.
+func (tn *tunnel) answered() {
+	tn.opened.Add(1)
+	if tn.proved.Load() && tn.group.failures.Load() == 0 {
+		return // as nearly always
+	}
+	tn.pool.mu.Lock()
+	defer tn.pool.mu.Unlock()
+	tn.proveLocked()
 }
 
 // proveLocked notes that the peer has taken us.
@@ -245,6 +259,7 @@ func (g *group) add(tn *tunnel) {
 	tn.idleFrom = time.Now()
 	tn.backend = g.backendOf(tn.known)
 	tn.backend.tunnels++
+	tn.crowd = &crowd{tunnels: 1}
 	p.tunnels[tn] = struct{}{}
 	g.tunnels = append(g.tunnels, tn)
 	if p.closed {
@@ -268,6 +283,7 @@ func (tn *tunnel) retireLocked(why RetireReason) {
 	g := tn.group
 	g.tunnels = slices.DeleteFunc(g.tunnels, func(other *tunnel) bool { return other == tn })
 	g.dropBackend(tn.backend)
+	g.leaveCrowd(tn)
 	tn.look()
 	if len(tn.carriers) > 0 {
 		tn.lookWithin()
