@@ -226,7 +226,7 @@ type allowance struct {
 
 // left reports whether there is one left. In the first minute there are as many as a new group needs.
 func (a *allowance) left(now time.Time, first int) bool {
-	most := time.Duration(rollBurst * rollInterval)
+	most := rollBurst * rollInterval
 	if a.start.IsZero() {
 		a.start, a.since = now, now
 		a.credit = time.Duration(first) * rollInterval
