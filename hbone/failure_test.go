@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,6 +152,46 @@ func TestPhasesHonourContext(t *testing.T) {
 			t.Errorf("took %v, want 500ms", took)
 		}
 	})
+}
+
+// TestCredentialsThatHang: a wait for a certificate is part of the handshake, on each hop. It ends with the time for
+// that, the caller's context, or the Transport.
+func TestCredentialsThatHang(t *testing.T) {
+	for hop := range 2 {
+		t.Run(fmt.Sprint("hop ", hop), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.pod(podAddr, echo)
+				w.gateway(map[string][]string{reviews: {podAddr}})
+				path := w.twoHops(reviews)
+				path.Hops[hop].TLS = waiting{path.Hops[hop].TLS, new(atomic.Int32)}
+				tr := w.transport()
+				tr.TLSTimeout = 2 * time.Second
+				dial := func(patience, want time.Duration) error {
+					ctx, cancel := context.WithTimeout(context.Background(), patience)
+					defer cancel()
+					began := time.Now()
+					_, err := tr.Dial(ctx, path)
+					if took := time.Since(began); took != want {
+						t.Errorf("took %v, want %v: %v", took, want, err)
+					}
+					time.Sleep(3 * time.Second) // until nothing is left of it
+					return err
+				}
+				err := dial(time.Minute, 2*time.Second)
+				if he := wantHop(t, err, hop, hbone.PhaseTLS); !he.Timeout() || he.Remote() {
+					t.Errorf("%v: timeout %v, remote %v", he, he.Timeout(), he.Remote())
+				}
+				err = dial(time.Second, time.Second)
+				if wantHop(t, err, 1, hbone.PhaseWait); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("error = %v, want context.DeadlineExceeded", err)
+				}
+				time.AfterFunc(time.Second, func() { tr.Close() })
+				if err := dial(time.Minute, time.Second); !errors.Is(err, hbone.ErrClosed) {
+					t.Errorf("error = %v, want ErrClosed", err)
+				}
+			})
+		})
+	}
 }
 
 // TestBlackholeBehindTheGateway: waiters for an inner tunnel fail together as well, and others are not held up.
