@@ -54,6 +54,10 @@ func TestManyIdleStreams(t *testing.T) {
 		if got := tr.Stats(); got.Tunnels != 0 || tr.Groups() != 0 {
 			t.Errorf("%d tunnels of %d kinds after CloseIdle", got.Tunnels, tr.Groups())
 		}
+		synctest.Wait() // for the server to notice
+		if mine, theirs := tr.MemoryUsed(), server.MemoryUsed(); mine != 0 || theirs != 0 {
+			t.Errorf("%d bytes of the transport's memory and %d of the server's are used by no tunnel", mine, theirs)
+		}
 	})
 }
 
