@@ -197,6 +197,72 @@ func TestPoolForgetsKeys(t *testing.T) {
 	})
 }
 
+// TestPoolForgetsKeysBehindTheGateway: the same for services that come and go, whether or not the gateway knows them.
+func TestPoolForgetsKeysBehindTheGateway(t *testing.T) {
+	const known, unknown = 50, 10
+	bubble(t, func(t *testing.T, w *world) {
+		w.pod(podAddr, echo)
+		service := func(i int) string { return fmt.Sprintf("service-%d.app.svc.cluster.local:80", i) }
+		g := w.gateway(map[string][]string{})
+		for i := range known {
+			g.set(service(i), podAddr)
+		}
+		tr := w.transport()
+		for i := range known + unknown {
+			path := w.twoHops(service(i))
+			path.Spread = 3
+			if conn, err := tr.Dial(context.Background(), path); err == nil {
+				conn.Close()
+			}
+		}
+		if got := tr.Groups(); got < known+1 {
+			t.Errorf("%d kinds of tunnels known, want %d services, and the gateway", got, known)
+		}
+		time.Sleep(11 * time.Minute) // inner tunnels, then the outer one
+		if got := tr.Groups(); got != 0 {
+			t.Errorf("%d kinds of tunnels remembered after all have gone, want 0", got)
+		}
+	})
+}
+
+// TestTunnelsDoNotAgeTogether: tunnels that were made at once, as after a restart, must not all be replaced at once.
+func TestTunnelsDoNotAgeTogether(t *testing.T) {
+	const pods, age, step = 20, 10 * time.Minute, 5 * time.Second
+	bubble(t, func(t *testing.T, w *world) {
+		began := time.Now()
+		retired := make(chan time.Duration, 2*pods)
+		tr := w.transport()
+		tr.MaxTunnelAge = age
+		tr.Trace = &hbone.Trace{TunnelRetired: func(_ hbone.TunnelInfo, why hbone.RetireReason) {
+			if why == hbone.RetireAge {
+				retired <- time.Since(began)
+			}
+		}}
+		paths := make([]hbone.Path, pods)
+		for i := range paths {
+			paths[i] = w.oneHop()
+			paths[i].Hops[0].Address = fmt.Sprintf("pod-%d:15008", i+1)
+			w.pod(paths[i].Hops[0].Address, echo)
+		}
+		for ; time.Since(began) < age+age/5; time.Sleep(step) {
+			for _, path := range paths {
+				mustDial(t, tr, path).Close()
+			}
+		}
+		together := map[time.Duration]int{}
+		for range pods {
+			at := <-retired
+			if at < age-age/10 || at > age+age/10+step {
+				t.Errorf("a tunnel was replaced after %v, want %v, give or take a tenth", at, age)
+			}
+			together[at]++
+		}
+		if len(together) < pods/4 { // of 24 moments
+			t.Errorf("%d tunnels were replaced at %d moments: %v", pods, len(together), together)
+		}
+	})
+}
+
 func TestTransportClose(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.pod(podAddr, echo)
