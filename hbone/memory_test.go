@@ -75,6 +75,28 @@ func sendMuch(conn *hbone.Conn) {
 	_ = conn.CloseWrite()
 }
 
+// testMemoryIsShared opens streams until they stall, has one more go on, and then all. Nothing is left in the end.
+func testMemoryIsShared(t *testing.T, tr *hbone.Transport, dial func() bounded) {
+	var stalled []bounded
+	for range stalledStreams {
+		stalled = append(stalled, dial())
+	}
+	time.Sleep(time.Second)
+	if got := tr.Stats().Tunnels; got != stalledTunnels {
+		t.Fatalf("%d tunnels, want %d", got, stalledTunnels)
+	}
+	wantStalled(t, stalled)
+	dial().readAll()
+	wantStalled(t, stalled)
+	readAllAtOnce(stalled)
+	time.Sleep(time.Second)
+	tr.CloseIdle()
+	time.Sleep(time.Second)
+	if got := stalled[0].used(); got != 0 {
+		t.Errorf("%d bytes of memory are used by no tunnel", got)
+	}
+}
+
 // TestTransportMemoryIsShared: the tunnels of a Transport bound each other, and none starves.
 func TestTransportMemoryIsShared(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -86,23 +108,7 @@ func TestTransportMemoryIsShared(t *testing.T) {
 		})
 		tr := w.transport()
 		tr.MaxStreamsPerTunnel, tr.HTTP2.MemoryLimit = stalledPerTunnel, memoryLimit
-		dial := func() bounded { return bounded{t, mustDial(t, tr, w.oneHop()), tr.MemoryUsed} }
-		var stalled []bounded
-		for range stalledStreams {
-			stalled = append(stalled, dial())
-		}
-		time.Sleep(time.Second)
-		if got := tr.Stats().Tunnels; got != stalledTunnels {
-			t.Fatalf("%d tunnels, want %d", got, stalledTunnels)
-		}
-		wantStalled(t, stalled)
-		dial().readAll()
-		wantStalled(t, stalled)
-		readAllAtOnce(stalled)
-		time.Sleep(time.Second)
-		if tr.CloseIdle(); tr.MemoryUsed() != 0 {
-			t.Errorf("%d bytes of memory are used by no tunnel", tr.MemoryUsed())
-		}
+		testMemoryIsShared(t, tr, func() bounded { return bounded{t, mustDial(t, tr, w.oneHop()), tr.MemoryUsed} })
 	})
 }
 
@@ -121,7 +127,7 @@ func TestServerMemoryIsShared(t *testing.T) {
 		})
 		tr := w.transport()
 		tr.MaxStreamsPerTunnel = stalledPerTunnel
-		dial := func() bounded {
+		testMemoryIsShared(t, tr, func() bounded {
 			conn := mustDial(t, tr, w.oneHop())
 			go func() {
 				sendMuch(conn)
@@ -129,24 +135,6 @@ func TestServerMemoryIsShared(t *testing.T) {
 				conn.Close()
 			}()
 			return bounded{t, <-accepted, server.MemoryUsed}
-		}
-		var stalled []bounded
-		for range stalledStreams {
-			stalled = append(stalled, dial())
-		}
-		time.Sleep(time.Second)
-		if got := tr.Stats().Tunnels; got != stalledTunnels {
-			t.Fatalf("%d tunnels, want %d", got, stalledTunnels)
-		}
-		wantStalled(t, stalled)
-		dial().readAll()
-		wantStalled(t, stalled)
-		readAllAtOnce(stalled)
-		time.Sleep(time.Second)
-		tr.CloseIdle()
-		time.Sleep(time.Second)
-		if got := server.MemoryUsed(); got != 0 {
-			t.Errorf("%d bytes of memory are used by no tunnel", got)
-		}
+		})
 	})
 }
