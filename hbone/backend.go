@@ -105,19 +105,18 @@ func (tn *tunnel) likeness() likeness {
 // A crowd gathers the tunnels of a group that look alike. A tunnel that has not been met is a crowd of its own. It is
 // guarded by pool.mu.
 type crowd struct {
-	likeness likeness // zero if not met
+	met      bool
+	likeness likeness // if met
 	tunnels  int      // that take new streams
 	census   uint64   // the last of its group's that has counted it
 }
-
-func (c *crowd) met() bool { return c.likeness != likeness{} }
 
 // join moves tn to the crowd of its likeness.
 func (g *group) join(tn *tunnel) {
 	look := tn.likeness()
 	c := g.crowds[look]
 	if c == nil {
-		c = &crowd{likeness: look}
+		c = &crowd{met: true, likeness: look}
 		g.crowds[look] = c
 	}
 	c.tunnels++
@@ -127,7 +126,7 @@ func (g *group) join(tn *tunnel) {
 // leaveCrowd takes tn out of its crowd. With the last of a crowd, a search for what is missing has a reason again.
 func (g *group) leaveCrowd(tn *tunnel) {
 	tn.crowd.tunnels--
-	if tn.crowd.tunnels == 0 && tn.crowd.met() {
+	if tn.crowd.tunnels == 0 && tn.crowd.met {
 		delete(g.crowds, tn.crowd.likeness)
 		g.vain = 0
 	}

@@ -111,7 +111,7 @@ func (g *group) young(now time.Time) (c census) {
 		}
 		tn.crowd.census = g.census
 		c.looks++
-		if tn.crowd.met() {
+		if tn.crowd.met {
 			c.met++
 		}
 	}
