@@ -24,7 +24,8 @@ type Path struct {
 	// Spread is how many inner tunnels to keep, at most, where the path has
 	// more than one hop: a gateway pins one backend to each stream that it
 	// forwards, so this many backends share the load. Tunnels beyond the first
-	// are made in the background, as dials show that they are wanted. It does
+	// are made in the background, as dials show that they are wanted; there may be
+	// twice as many while it turns out which of them lead to the same backend. It does
 	// not decide which tunnels may be shared; the latest Dial's value counts.
 	//
 	// If zero, the default of 4 is used. If negative or one, a single inner

@@ -96,7 +96,8 @@ func (t *Transport) Dial(ctx context.Context, p Path) (*Conn, error) {
 // alive. Call it again within IdleTimeout to keep them longer.
 //
 // Where p is to be spread, Warm also looks for up to Path.Spread backends, one after the other, and returns when it
-// has found them, or would look for more only later. Only the first tunnel must succeed. All limits count,
+// has found them, or would look for more only later. Where the gateway does not name them, it makes as many tunnels, and
+// dials find out where those lead. Only the first tunnel must succeed. All limits count,
 // and while it runs Warm takes the place of one stream.
 //
 // When ctx ends, Warm returns, and what it has begun goes on. Errors are those of Dial.
