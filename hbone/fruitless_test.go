@@ -106,3 +106,24 @@ func TestNegativeMaxStreams(t *testing.T) {
 		}
 	})
 }
+
+// TestRefusedStreamsWait: a peer that counts a stream which has just ended still refuses the next one for a moment. Dials
+// must not use up their attempts within it.
+func TestRefusedStreamsWait(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		began := time.Now()
+		w.played(func(nc net.Conn) {
+			defer nc.Close()
+			if _, err := io.ReadFull(nc, make([]byte, len(http2.ClientPreface))); err != nil {
+				return
+			}
+			fr := http2.NewFramer(nc, nc)
+			_ = fr.WriteSettings()
+			answerAll(fr, func() bool { return time.Since(began) >= 15*time.Millisecond })
+		})
+		mustDial(t, w.transport(), w.oneHop()).Close()
+		if took := time.Since(began); took > 50*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+	})
+}

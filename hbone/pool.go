@@ -94,7 +94,8 @@ type grant struct {
 const (
 	// maxAttempts bounds how often a CONNECT is repeated that peers say they
 	// never took.
-	maxAttempts = 5
+	maxAttempts    = 5
+	firstRetryWait = time.Millisecond // before the third; the next ones are four times as long each
 	// maxParallelDials bounds the dials of one group at a time. A group that
 	// has no tunnel yet dials only one.
 	maxParallelDials = 8
@@ -123,6 +124,23 @@ func (p *pool) connect(ctx context.Context, hops []Hop, header http.Header, spre
 			return nil, err
 		}
 		p.count(tn.hop, func(s *HopStats) { s.Retried++ })
+		if err := pause(ctx, attempt); err != nil {
+			return nil, waitError(ctx, hops)
+		}
+	}
+}
+
+// pause is the wait before a CONNECT is repeated: none at first, as after a GOAWAY; then it grows, since a peer may count
+// a stream that has ended for a moment longer than we do.
+func pause(ctx context.Context, attempt int) error {
+	if attempt == 1 {
+		return nil
+	}
+	select {
+	case <-time.After(firstRetryWait << (2 * (attempt - 2))):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
