@@ -2,8 +2,8 @@
 // TLS inside of TLS, HBONE over one hop and two, and whatever else a benchmark
 // adds. It stands behind the benchmarks of package hbone and of internal/interop.
 //
-//	bench.Bulk(b, bench.Up, 64, bench.HBONE(1), bench.TLS())
-//	               the way measured ^^^^^^^^      ^^^^^^^^^ what it is compared with
+//	bench.Bulk{Direction: bench.Up, Streams: 64}.Run(b, bench.HBONE(1), bench.TLS())
+//	                                   the way measured ^^^^^^^^        ^^^ what it is compared with
 //
 // All ends of all ways live in one process, on loopback. Each iteration of a
 // benchmark measures every way once, in turn, so that what the machine does
